@@ -1,0 +1,1 @@
+"""What the producer and the workers both stand on: contracts, schedules, storage, and the sampling core."""

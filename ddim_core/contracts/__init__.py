@@ -1,0 +1,1 @@
+"""What travels and what lands: requests, run plans, chunks, messages, records, the manifest."""

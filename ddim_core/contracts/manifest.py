@@ -1,0 +1,55 @@
+"""``manifest.json``: the last thing written, the proof that a run is whole."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class FileEntry(BaseModel):
+    """One object of the run, with what a reader needs to know that it is unchanged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class ChunkStats(BaseModel):
+    """``parts/00000_stats.json``: what a chunk came to; the manifest is added up from these."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chunk: int
+    images: int
+    failed: int
+    attempts: int
+    seconds: float
+    """Wall time from taking the chunk to committing it."""
+    started_at: str
+    finished_at: str
+    worker: str
+    device: str
+    files: tuple[FileEntry, ...]
+    """The shard (absent if no image was made) or images, then the part."""
+
+
+class Manifest(BaseModel):
+    """Totals of a run and every file of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    run_id: str
+    images: int
+    failed: int
+    chunks: int
+    model: str
+    model_digest: str
+    started_at: str
+    finished_at: str
+    seconds: float
+    """From the first chunk's start to the last one's commit."""
+    files: tuple[FileEntry, ...]

@@ -1,0 +1,117 @@
+"""A run's plan (``run.json``) and its chunks: all that is needed to make, or finish, the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ddim_core.contracts.request import Request
+from ddim_core.contracts.sample import SampleSpec
+from ddim_core.schedule import ScheduleConfig
+
+IMAGES_PER_CHUNK_LIMIT = 10_000
+"""A key has four digits for the image within its chunk, as img2dataset's keys do."""
+
+Container = Literal["webdataset", "imagefolder"]
+
+
+class ModelRef(BaseModel):
+    """Which checkpoint a run is sampled from: a name or path that workers resolve, and the digest it must have there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    digest: str
+    scheduler: dict[str, Any]
+    """The checkpoint's own scheduler config, as ``ScheduleConfig`` fields."""
+
+    def schedule(self) -> ScheduleConfig:
+        """Return the checkpoint's scheduler config, to which requests apply their overrides."""
+        return ScheduleConfig.from_mapping(self.scheduler)
+
+
+class RunPlan(BaseModel):
+    """What a run is; written once, before anything is queued."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    run_id: str = Field(pattern=r"^[a-z0-9-]{8,64}$")
+    created_at: str
+    """ISO 8601, UTC."""
+    model: ModelRef
+    container: Container = "webdataset"
+    image_format: Literal["png"] = "png"
+    seed: int = 0
+    request_count: int = Field(ge=1)
+    image_count: int = Field(ge=1)
+    chunk_count: int = Field(ge=1)
+    images_per_chunk: int = Field(ge=1, le=IMAGES_PER_CHUNK_LIMIT)
+    requests_digest: str
+    """sha256 over the chunk files in order: two plans with equal digest, model and seed make the same images."""
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class PlannedRequest(BaseModel):
+    """A line of a chunk file: a request with nothing left to guess, and which of its images belong to this chunk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int = Field(ge=0)
+    """Position of the request in the run, from 0."""
+    first_image: int = Field(default=0, ge=0)
+    image_count: int = Field(ge=1)
+    request: Request
+
+
+class ChunkItem(BaseModel):
+    """One image of a chunk: its key, the request it belongs to and what it is made from."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    key: str
+    index: int
+    request: Request
+    image: int
+    spec: SampleSpec
+
+
+def chunk_items(plan: RunPlan, chunk: int, lines: Iterable[PlannedRequest]) -> Iterator[ChunkItem]:
+    """Yield the images of a chunk in the order of their keys.
+
+    Raises:
+        ScheduleError: A request's scheduler does not work with the plan's checkpoint; a plan that was validated has none.
+    """
+    base = plan.model.schedule()
+    position = 0
+    for line in lines:
+        specs = line.request.samples(base, plan.seed, line.first_image, line.image_count)
+        for offset, spec in enumerate(specs):
+            image = line.first_image + offset
+            key = image_key(chunk, position)
+            yield ChunkItem(key=key, index=line.index, request=line.request, image=image, spec=spec)
+            position += 1
+
+
+def image_key(chunk: int, position: int) -> str:
+    """Return the key of an image: chunk (5 digits or more), then position in it (4 digits), as img2dataset forms them."""
+    return f"{chunk:05d}{position:04d}"
+
+
+def split_into_chunks(requests: Iterable[tuple[int, Request]], images_per_chunk: int) -> Iterator[list[PlannedRequest]]:
+    """Yield chunks of exactly ``images_per_chunk`` images (the last may be smaller), splitting requests where needed."""
+    chunk: list[PlannedRequest] = []
+    room = images_per_chunk
+    for index, request in requests:
+        first = 0
+        while first < request.num_images_per_prompt:
+            count = min(room, request.num_images_per_prompt - first)
+            chunk.append(PlannedRequest(index=index, first_image=first, image_count=count, request=request))
+            first, room = first + count, room - count
+            if room == 0:
+                yield chunk
+                chunk, room = [], images_per_chunk
+    if chunk:
+        yield chunk

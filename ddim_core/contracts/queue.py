@@ -1,0 +1,130 @@
+"""What producer and workers agree on in Redis: task names, the message, Celery's options, and the names of keys.
+
+Redis holds nothing that the store does not know better: messages, leases and counters may all be lost at any time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SAMPLE_CHUNK_TASK = "ddim_fleet.sample_chunk"
+FINISH_RUN_TASK = "ddim_fleet.finish_run"
+
+DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_QUEUE = "ddim-fleet"
+
+LEASE_S = 20
+"""How long a chunk stays with a worker that has stopped renewing; renewed every ``LEASE_RENEW_S``."""
+LEASE_RENEW_S = 5
+WORKER_TTL_S = 15
+"""A worker that has not reported for this long is shown as gone."""
+VISIBILITY_TIMEOUT_S = 3600
+"""Longer than any chunk: leases and the reconciler take over from dead workers, redelivery by Redis is only the last net."""
+
+
+class ChunkMessage(BaseModel):
+    """What a message carries: which chunk of which run. Validated again by the worker that gets it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    run_url: str = Field(min_length=1, max_length=2048)
+    run_id: str = Field(pattern=r"^[a-z0-9-]{8,64}$")
+    chunk: int = Field(ge=0)
+
+
+class FinishMessage(BaseModel):
+    """Asks for the manifest of a run whose chunks are all committed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    run_url: str = Field(min_length=1, max_length=2048)
+    run_id: str = Field(pattern=r"^[a-z0-9-]{8,64}$")
+
+
+def celery_options(broker_url: str, queue: str = DEFAULT_QUEUE) -> dict[str, Any]:
+    """Return Celery's configuration: JSON only, late acknowledgement, no results, a Redis connection that notices its death."""
+    return {
+        "broker_url": broker_url,
+        "task_default_queue": queue,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+            "health_check_interval": 5,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """Names of the Redis keys of one run."""
+
+    run_id: str
+
+    def lease(self, chunk: int) -> str:
+        """String with expiry: the worker process that holds the chunk."""
+        return f"ddim-fleet:lease:{self.run_id}:{chunk}"
+
+    def requeued(self, chunk: int) -> str:
+        """String with expiry: the reconciler queued the chunk again a moment ago."""
+        return f"ddim-fleet:requeued:{self.run_id}:{chunk}"
+
+    @property
+    def in_hand(self) -> str:
+        """Set of the chunks that a worker took and has not committed."""
+        return f"ddim-fleet:in-hand:{self.run_id}"
+
+    @property
+    def attempts(self) -> str:
+        """Hash chunk -> how often a worker took it."""
+        return f"ddim-fleet:attempts:{self.run_id}"
+
+    @property
+    def progress(self) -> str:
+        """Hash chunk -> ``made,failed``: images finished in it so far, written over by a repeated attempt."""
+        return f"ddim-fleet:progress:{self.run_id}"
+
+
+RUNS_KEY = "ddim-fleet:runs"
+"""Hash run id -> run URL of the runs that are not finished."""
+RECONCILER_LOCK = "ddim-fleet:reconciler"
+WORKERS_PATTERN = "ddim-fleet:worker:*"
+
+
+def worker_key(worker_id: str) -> str:
+    """String with expiry: a worker's latest report, JSON as in ``WorkerReport``."""
+    return f"ddim-fleet:worker:{worker_id}"
+
+
+class WorkerReport(BaseModel):
+    """What a worker says of itself every few seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    worker_id: str
+    host: str
+    pid: int
+    device: str
+    state: Literal["starting", "ready", "draining"]
+    chunks: tuple[str, ...] = ()
+    """``run_id/chunk`` of what it holds."""
+    images: int = 0
+    images_per_s: float = 0.0
+    slot_occupancy: float = 0.0
+    version: str = ""

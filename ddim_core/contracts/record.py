@@ -1,0 +1,76 @@
+"""A row of the manifest: how one image came to be, or why it did not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+SUCCESS = "success"
+FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Everything needed to make the image again, and where it is. Failed ones have an error and no file."""
+
+    key: str
+    custom_id: str
+    request_index: int
+    image: int
+    """Which image of its request, from 0."""
+    status: str
+    error_class: str | None = None
+    error_message: str | None = None
+    attempts: int = 1
+    prompt: str
+    negative_prompt: str
+    seed: int
+    image_index: int
+    """Second half of the noise key; see ``SampleSpec``."""
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_rescale: float
+    eta: float
+    height: int
+    width: int
+    scheduler: str
+    """The whole ``ScheduleConfig`` as JSON."""
+    metadata: str
+    """The request's ``metadata`` as JSON."""
+    model: str
+    model_digest: str
+    format: str
+    path: str | None = None
+    """Object in the run's folder that holds the image: a shard, or the image itself."""
+    size_bytes: int | None = None
+    sha256: str | None = None
+    """Of the encoded image."""
+    device_kind: str
+    device: str
+    slots: int
+    """Batch shape of the denoiser: with device kind, dtype and versions, what equal bytes hold for."""
+    dtype: str
+    worker: str
+    versions: str
+    """Versions of ddim-fleet, MindSpore, mindone and Python as JSON."""
+    seconds: float
+    """From admission to the decoded image."""
+
+
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+
+
+def _arrow_field(name: str, annotation: str) -> pa.Field:
+    kind, _, optional = annotation.partition(" | ")
+    return pa.field(name, _TYPES[kind], nullable=bool(optional))
+
+
+RECORD_SCHEMA: pa.Schema = pa.schema([_arrow_field(f.name, str(f.type)) for f in fields(Record)])
+"""The fixed Arrow schema of manifest parts: one column a field of ``Record``, in its order."""
+
+
+def record_from_row(row: dict[str, Any]) -> Record:
+    """Return the record that a row of a manifest part holds."""
+    return Record(**row)

@@ -1,0 +1,91 @@
+"""Every exception that the project raises on purpose, in one tree.
+
+An error carries its facts as attributes and reads as one line for a person. The class decides the exit code of the command
+line: 1 for input that must be mended, 2 for a system that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class FleetError(Exception):
+    """Something failed that the caller may want to tell apart; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 2
+
+
+class InputError(FleetError):
+    """What the caller gave cannot be used; nothing was queued or written."""
+
+    exit_code = 1
+
+
+class ScheduleError(InputError, ValueError):
+    """A scheduler configuration, step count or eta for which no DDIM schedule exists."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint folder that is incomplete, unsafe to load, or of a kind that cannot be sampled."""
+
+
+class RunExistsError(InputError):
+    """The output URL already holds a run."""
+
+
+class RunNotFoundError(InputError):
+    """The URL holds no run."""
+
+
+class StorageError(FleetError):
+    """The object store refused, failed or did not answer."""
+
+
+class OutputError(StorageError, InputError):
+    """The output URL cannot be used: unknown scheme, not writable, or misspelt."""
+
+    exit_code = 1
+
+
+class BrokerError(FleetError):
+    """Redis did not answer, or refused."""
+
+
+class DeviceError(FleetError):
+    """The device, or MindSpore on it, failed; all samples that shared the batch are affected."""
+
+
+class OutOfMemoryError(DeviceError):
+    """The device has too little memory for the number of slots asked of it."""
+
+
+class SampleError(FleetError):
+    """One sample failed and its neighbours did not, for instance because its image holds NaN."""
+
+
+class HostError(FleetError):
+    """This host lacks something that a worker needs, such as a device or MindSpore itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with the input, with the place where a person can mend it."""
+
+    source: str
+    line: int | None
+    field: str | None
+    rule: str
+
+    def __str__(self) -> str:
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        return f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field}: {self.rule}"
+
+
+class RequestFaults(InputError):
+    """The requests have faults; all that were found are in ``faults``, in the order of the input."""
+
+    def __init__(self, faults: Sequence[Fault], total: int | None = None) -> None:
+        self.faults = tuple(faults)
+        self.total = len(self.faults) if total is None else total
+        super().__init__("\n".join(str(fault) for fault in self.faults))
