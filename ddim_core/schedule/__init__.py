@@ -1,0 +1,32 @@
+"""The DDIM schedule in NumPy float64: betas, alpha_bar, timesteps and the coefficients of every step.
+
+Nothing here knows a device. ``alpha_bar`` is the cumulative product of ``1 - beta``: what diffusers calls
+``alphas_cumprod`` and the DDIM paper (Song et al. 2021, arXiv:2010.02502) calls alpha_t.
+"""
+
+from ddim_core.schedule.config import (
+    BETA_SCHEDULES,
+    MAX_TRAIN_TIMESTEPS,
+    PREDICTION_TYPES,
+    TIMESTEP_PAIRS,
+    TIMESTEP_SPACINGS,
+    ScheduleConfig,
+)
+from ddim_core.schedule.spacing import predecessors, timesteps
+from ddim_core.schedule.table import StepTable, step_table
+from ddim_core.schedule.variances import alpha_bar, betas
+
+__all__ = [
+    "BETA_SCHEDULES",
+    "MAX_TRAIN_TIMESTEPS",
+    "PREDICTION_TYPES",
+    "TIMESTEP_PAIRS",
+    "TIMESTEP_SPACINGS",
+    "ScheduleConfig",
+    "StepTable",
+    "alpha_bar",
+    "betas",
+    "predecessors",
+    "step_table",
+    "timesteps",
+]

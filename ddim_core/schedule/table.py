@@ -1,0 +1,183 @@
+"""The coefficients of every step of one schedule, computed once in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import NoReturn
+
+import numpy as np
+
+from ddim_core.errors import ScheduleError
+from ddim_core.schedule import checks
+from ddim_core.schedule.config import ScheduleConfig
+from ddim_core.schedule.spacing import Int64Array, predecessors, timesteps
+from ddim_core.schedule.variances import Float64Array, alpha_bar
+
+ETA_RANGE = checks.Interval(0, 1)
+
+_TOLERANCE = 1e-9  # relative; float64 leaves about 1e-12 over the steepest schedules that are not refused
+_FLOAT32_MAX = float(np.finfo(np.float32).max)  # the device computes in float32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepTable:
+    """Coefficients of every step of one schedule, as a value to share and cache.
+
+    Step ``i`` moves a sample from ``timesteps[i]`` to the next one::
+
+        x0     = x0_from_x[i] * x + x0_from_out[i] * model_output         then clipped or thresholded
+        eps    = eps_from_x[i] * x + eps_from_out[i] * model_output
+        x_prev = prev_from_x0[i] * x0 + prev_from_eps[i] * eps + sigma[i] * z,   z ~ N(0, I)
+
+    Arrays have shape ``[num_inference_steps]``, are read-only, and float64 but for ``timesteps`` (int64, descending).
+    Two tables are equal when they are the same object; ``step_table`` returns the same object for equal arguments.
+
+    Attributes:
+        timesteps: What the denoiser is told.
+        alpha_bar: alpha_bar at ``timesteps[i]``, in ``[0, 1)``.
+        alpha_bar_prev: alpha_bar where step i leads, in ``(0, 1]``.
+        x0_from_x: Factor of x in x0.
+        x0_from_out: Factor of the model output in x0.
+        eps_from_x: Factor of x in eps.
+        eps_from_out: Factor of the model output in eps.
+        prev_from_x0: ``sqrt(alpha_bar_prev)``.
+        prev_from_eps: ``sqrt(1 - alpha_bar_prev - sigma^2)``.
+        sigma: Standard deviation of the fresh noise, eta included.
+        clip_sample_range: Bound of ``|x0|``, or None where x0 is not clipped.
+        dynamic_thresholding_ratio: Quantile of ``|x0|`` for dynamic thresholding, or None where there is none.
+        sample_max_value: Upper bound of the dynamic threshold, or None where there is none.
+    """
+
+    timesteps: Int64Array
+    alpha_bar: Float64Array
+    alpha_bar_prev: Float64Array
+    x0_from_x: Float64Array
+    x0_from_out: Float64Array
+    eps_from_x: Float64Array
+    eps_from_out: Float64Array
+    prev_from_x0: Float64Array
+    prev_from_eps: Float64Array
+    sigma: Float64Array
+    clip_sample_range: float | None
+    dynamic_thresholding_ratio: float | None
+    sample_max_value: float | None
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only and check that the coefficients agree with each other."""
+        arrays = [value for field in fields(self) if isinstance(value := getattr(self, field.name), np.ndarray)]
+        for array in arrays:
+            assert array.shape == self.timesteps.shape and np.isfinite(array).all()
+            array.setflags(write=False)
+        assert (self.alpha_bar >= 0).all() and (self.alpha_bar < self.alpha_bar_prev + _TOLERANCE).all()
+        assert (self.sigma >= 0).all() and (self.prev_from_eps >= 0).all()
+        # The noise added is the noise removed: the marginal variance of Eq. (7) stays 1 - alpha_bar_prev.
+        _assert_close(self.prev_from_x0**2 + self.prev_from_eps**2 + self.sigma**2, 1.0)
+        # x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps (Eq. 4) must hold whatever x and the model output are.
+        signal, noise = np.sqrt(self.alpha_bar), np.sqrt(1.0 - self.alpha_bar)
+        _assert_close(signal * self.x0_from_x + noise * self.eps_from_x, 1.0)
+        _assert_close(signal * self.x0_from_out + noise * self.eps_from_out, 0.0)
+
+    def __len__(self) -> int:
+        """Return the number of steps."""
+        return len(self.timesteps)
+
+
+def step_table(config: ScheduleConfig, num_inference_steps: int, eta: float = 0.0) -> StepTable:
+    """Return the coefficients of ``num_inference_steps`` steps; equal arguments give the same object.
+
+    Args:
+        config: The schedule.
+        num_inference_steps: N, the number of steps, from 1 to ``config.num_train_timesteps``.
+        eta: Share of the DDPM's noise in each step, in ``[0, 1]``: 0 is DDIM, 1 is DDPM.
+
+    Raises:
+        ScheduleError: An argument is out of range, or some step has no finite coefficients.
+    """
+    steps = checks.whole("num_inference_steps", num_inference_steps, 1, config.num_train_timesteps)
+    return _step_table(config, steps, checks.number("eta", eta, ETA_RANGE))
+
+
+@lru_cache(maxsize=256)
+def _step_table(config: ScheduleConfig, num_inference_steps: int, eta: float) -> StepTable:
+    visited = timesteps(config, num_inference_steps)
+    a_t = alpha_bar(config)[visited]
+    a_prev = alpha_bar_at(config, predecessors(config, num_inference_steps))
+    refuse_degenerate(config, visited, a_t, a_prev)
+    x0_from_x, x0_from_out, eps_from_x, eps_from_out = prediction_coefficients(config.prediction_type, a_t)
+    sigma = eta * np.sqrt(ddpm_variance(a_t, a_prev))
+    clips, thresholds = config.clip_sample and not config.thresholding, config.thresholding
+    return StepTable(
+        timesteps=visited,
+        alpha_bar=a_t,
+        alpha_bar_prev=a_prev,
+        x0_from_x=x0_from_x,
+        x0_from_out=x0_from_out,
+        eps_from_x=eps_from_x,
+        eps_from_out=eps_from_out,
+        prev_from_x0=np.sqrt(a_prev),
+        # At zero terminal SNR and eta = 1 the exact value is 0 and its rounding may fall below.
+        prev_from_eps=np.sqrt(np.maximum(1.0 - a_prev - sigma**2, 0.0)),
+        sigma=sigma,
+        clip_sample_range=config.clip_sample_range if clips else None,
+        dynamic_thresholding_ratio=config.dynamic_thresholding_ratio if thresholds else None,
+        sample_max_value=config.sample_max_value if thresholds else None,
+    )
+
+
+def alpha_bar_at(config: ScheduleConfig, timestep: Int64Array) -> Float64Array:
+    """Return alpha_bar at ``timestep``, where a negative timestep stands for x_0, past the end of the schedule.
+
+    Args:
+        config: The schedule; ``set_alpha_to_one`` decides what x_0 has.
+        timestep: Any shape, below ``num_train_timesteps``.
+    """
+    curve = alpha_bar(config)
+    final = 1.0 if config.set_alpha_to_one else curve[0]
+    return np.where(timestep < 0, final, curve[np.maximum(timestep, 0)])
+
+
+def prediction_coefficients(
+    prediction_type: str, a_t: Float64Array
+) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
+    """Return ``x0_from_x, x0_from_out, eps_from_x, eps_from_out`` for a denoiser that predicts ``prediction_type``."""
+    signal, noise = np.sqrt(a_t), np.sqrt(1.0 - a_t)
+    zero, one = np.zeros_like(a_t), np.ones_like(a_t)
+    if prediction_type == "epsilon":
+        return 1.0 / signal, -noise / signal, zero, one  # "predicted x_0" of Eq. (12)
+    if prediction_type == "sample":
+        return zero, one, 1.0 / noise, -signal / noise  # Eq. (4) solved for eps
+    return signal, -noise, noise, signal  # Salimans & Ho 2022, appendix D: v = sqrt(a) eps - sqrt(1 - a) x0
+
+
+def ddpm_variance(a_t: Float64Array, a_prev: Float64Array) -> Float64Array:
+    """Return ``sigma_t^2`` of Eq. (16) for eta = 1: the variance of one step of the DDPM."""
+    return (1.0 - a_prev) / (1.0 - a_t) * (1.0 - a_t / a_prev)
+
+
+def refuse_degenerate(config: ScheduleConfig, t: Int64Array, a_t: Float64Array, a_prev: Float64Array) -> None:
+    """Raise ScheduleError for the first step, of those from ``t``, whose formulas divide by zero.
+
+    Raises:
+        ScheduleError: A step starts without noise, leads to no signal, or predicts eps where there is no signal.
+    """
+    if (a_t >= 1.0).any():
+        _refuse(t, a_t >= 1.0, "beta_start must be above 0", "no noise (alpha_bar is 1)", "raise the first betas")
+    if (a_prev <= 0.0).any():
+        _refuse(t, a_prev <= 0.0, "betas must leave signal", "a step to no signal (alpha_bar is 0)", "lower the betas")
+    if config.prediction_type == "epsilon" and (a_t * _FLOAT32_MAX**2 < 1.0).any():
+        _refuse(
+            t,
+            a_t * _FLOAT32_MAX**2 < 1.0,
+            "prediction_type must be v_prediction or sample",
+            "zero terminal SNR (alpha_bar is 0), where x0 does not follow from eps",
+            "use a model that predicts v, or set rescale_betas_zero_snr=false",
+        )
+
+
+def _refuse(t: Int64Array, where: object, rule: str, fact: str, remedy: str) -> NoReturn:
+    raise ScheduleError(f"{rule}: timestep {t[where][0]} has {fact}; {remedy}")
+
+
+def _assert_close(actual: Float64Array, expected: float) -> None:
+    assert np.allclose(actual, expected, rtol=_TOLERANCE, atol=_TOLERANCE)
