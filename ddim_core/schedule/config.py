@@ -130,7 +130,7 @@ class ScheduleConfig:
         trained, count = self.trained_betas, self.num_train_timesteps
         if trained is not None and len(trained) != count:
             raise ScheduleError(
-                f"trained_betas must hold one beta for each of num_train_timesteps={count} timesteps, got {len(trained)}; "
+                f"trained_betas must hold num_train_timesteps={count} betas, got {len(trained)}; "
                 f"set num_train_timesteps={len(trained)}"
             )
         if self.rescale_betas_zero_snr and count < 2:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +19,7 @@ _QUAD_REACH = 0.8  # the authors' code ends the quadratic sequence at 0.8 T
 
 
 def timesteps(config: ScheduleConfig, num_inference_steps: int) -> Int64Array:
-    """Return the timesteps that ``num_inference_steps`` steps visit, int64, descending, each in ``[0, T)``, no two equal.
+    """Return the timesteps that the steps visit: int64, descending, each in ``[0, T)``, no two equal.
 
     ``leading``, ``trailing`` and ``linspace`` are those of Lin et al. 2024, Table 2, rounded as diffusers and mindone
     round them; ``quad`` is the quadratic sub-sequence of the DDIM paper, appendix D.2.
@@ -50,13 +52,13 @@ def predecessors(config: ScheduleConfig, num_inference_steps: int) -> Int64Array
 def _spaced(config: ScheduleConfig, steps: int) -> Int64Array:
     total = config.num_train_timesteps
     if config.timestep_spacing == "leading":
-        return _descending(np.arange(steps) * (total // steps)) + config.steps_offset
+        return _descending(np.arange(steps) * (total // steps) + config.steps_offset)
     if config.timestep_spacing == "linspace":
         return _descending(np.linspace(0, total - 1, steps).round())
     if config.timestep_spacing == "trailing":
         # For 62 of the 1000 step counts of T = 1000 (61, 103, 121, ...) arange rounds its way to one value more, near
         # 0, which diffusers and mindone turn into a last timestep of -1; it is cut off here.
-        return np.round(np.arange(total, 0, -total / steps)[:steps]).astype(np.int64) - 1
+        return _descending(np.round(np.arange(total, 0, -total / steps)[:steps])[::-1] - 1)
     return _quadratic(total, steps)
 
 
@@ -72,7 +74,7 @@ def _quadratic(total: int, steps: int) -> Int64Array:
     return _descending(np.maximum(squares, np.arange(steps)))
 
 
-def _descending(ascending: npt.NDArray[np.floating] | npt.NDArray[np.integer]) -> Int64Array:
+def _descending(ascending: npt.NDArray[Any]) -> Int64Array:
     return ascending[::-1].astype(np.int64)
 
 

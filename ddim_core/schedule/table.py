@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
 from ddim_core.errors import ScheduleError
 from ddim_core.schedule import checks
@@ -134,7 +135,8 @@ def alpha_bar_at(config: ScheduleConfig, timestep: Int64Array) -> Float64Array:
     """
     curve = alpha_bar(config)
     final = 1.0 if config.set_alpha_to_one else curve[0]
-    return np.where(timestep < 0, final, curve[np.maximum(timestep, 0)])
+    at: Float64Array = np.where(timestep < 0, final, curve[np.maximum(timestep, 0)])
+    return at
 
 
 def prediction_coefficients(
@@ -175,7 +177,7 @@ def refuse_degenerate(config: ScheduleConfig, t: Int64Array, a_t: Float64Array, 
         )
 
 
-def _refuse(t: Int64Array, where: object, rule: str, fact: str, remedy: str) -> NoReturn:
+def _refuse(t: Int64Array, where: npt.NDArray[np.bool_], rule: str, fact: str, remedy: str) -> NoReturn:
     raise ScheduleError(f"{rule}: timestep {t[where][0]} has {fact}; {remedy}")
 
 

@@ -20,13 +20,14 @@ def betas(config: ScheduleConfig) -> Float64Array:
     if not config.rescale_betas_zero_snr:
         return _given_betas(config)
     rescaled = alpha_bar(config)
-    return 1.0 - rescaled / np.concatenate(([1.0], rescaled[:-1]))
+    before: Float64Array = np.concatenate(([1.0], rescaled[:-1]))
+    return 1.0 - rescaled / before
 
 
 @lru_cache(maxsize=64)
 def alpha_bar(config: ScheduleConfig) -> Float64Array:
     """Return ``prod_{s<=t} (1 - beta_s)`` of every training timestep, shape ``[num_train_timesteps]``, read-only."""
-    cumulative = np.cumprod(1.0 - _given_betas(config))
+    cumulative: Float64Array = np.cumprod(1.0 - _given_betas(config))
     if config.rescale_betas_zero_snr:
         cumulative = _with_zero_terminal_snr(cumulative)
     cumulative.setflags(write=False)
@@ -48,11 +49,12 @@ def _squared_cosine_betas(count: int) -> Float64Array:
     """Nichol & Dhariwal 2021, Eq. (17): alpha_bar falls like a squared cosine; betas are capped."""
     time = np.arange(count + 1, dtype=np.float64) / count
     curve = np.cos((time + _COSINE_OFFSET) / (1 + _COSINE_OFFSET) * np.pi / 2) ** 2
-    return np.minimum(1.0 - curve[1:] / curve[:-1], _MAX_COSINE_BETA)
+    uncapped: Float64Array = 1.0 - curve[1:] / curve[:-1]
+    return uncapped.clip(max=_MAX_COSINE_BETA)
 
 
 def _with_zero_terminal_snr(cumulative: Float64Array) -> Float64Array:
-    """Lin et al. 2024 (arXiv:2305.08891), Algorithm 1: shift sqrt(alpha_bar) to end at 0, scale it to start as before."""
-    root = np.sqrt(cumulative)
-    shifted = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-    return np.square(shifted)
+    """Lin et al. 2024 (arXiv:2305.08891), Algorithm 1: shift sqrt(alpha_bar) to end at 0, keep its start."""
+    root: Float64Array = np.sqrt(cumulative)
+    shifted: Float64Array = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
+    return shifted * shifted
