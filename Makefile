@@ -1,0 +1,45 @@
+# The two commands of a new user are `make run` and `make test`; both need nothing but Python 3.10 to 3.12, make and git.
+
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/first-run
+
+# The first interpreter that runs and is of a release MindSpore has wheels for. (A version manager's shim may exist and not run.)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
+	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean
+
+help:  ## Say what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+run: $(VENV)/run.stamp  ## Install, then make images from examples/prompts.jsonl on this machine
+	$(BIN)/ddim-fleet run examples/prompts.jsonl --format imagefolder --out $(OUT)-$$(date +%Y%m%d-%H%M%S)
+
+test: $(VENV)/dev.stamp  ## Install, then run all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp  ## Lint, formatting, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.stamp  ## Measure; figures and their dates stand in docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove the virtual environment and what tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(VENV)/bin/pip:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.10, 3.11 or 3.12 with the venv module is needed (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker]'
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,dev]'
+	@touch $@ $(VENV)/run.stamp
