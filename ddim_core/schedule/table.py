@@ -154,7 +154,8 @@ def prediction_coefficients(
 
 def ddpm_variance(a_t: Float64Array, a_prev: Float64Array) -> Float64Array:
     """Return ``sigma_t^2`` of Eq. (16) for eta = 1: the variance of one step of the DDPM."""
-    return (1.0 - a_prev) / (1.0 - a_t) * (1.0 - a_t / a_prev)
+    variance: Float64Array = (1.0 - a_prev) / (1.0 - a_t) * (1.0 - a_t / a_prev)
+    return variance
 
 
 def refuse_degenerate(config: ScheduleConfig, t: Int64Array, a_t: Float64Array, a_prev: Float64Array) -> None:
