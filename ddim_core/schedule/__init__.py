@@ -13,7 +13,7 @@ from ddim_core.schedule.config import (
     ScheduleConfig,
 )
 from ddim_core.schedule.spacing import predecessors, timesteps
-from ddim_core.schedule.table import StepTable, step_table
+from ddim_core.schedule.table import StepTable, step_table, table_of_all_timesteps
 from ddim_core.schedule.variances import alpha_bar, betas
 
 __all__ = [
@@ -28,5 +28,6 @@ __all__ = [
     "betas",
     "predecessors",
     "step_table",
+    "table_of_all_timesteps",
     "timesteps",
 ]

@@ -35,18 +35,20 @@ def timesteps(config: ScheduleConfig, num_inference_steps: int) -> Int64Array:
     return spaced
 
 
-def predecessors(config: ScheduleConfig, num_inference_steps: int) -> Int64Array:
-    """Return, for each of the visited timesteps, the one its step leads to; ``BEFORE_FIRST`` stands for x_0.
+def predecessors(config: ScheduleConfig, num_inference_steps: int, t: Int64Array) -> Int64Array:
+    """Return, for each timestep in ``t``, the one that a step from it leads to; ``BEFORE_FIRST`` stands for x_0.
 
     Raises:
         ScheduleError: As for ``timesteps``.
     """
     visited = timesteps(config, num_inference_steps)
     if config.timestep_pairs == "visited":
-        return np.append(visited[1:], BEFORE_FIRST)
+        ascending = np.concatenate(([BEFORE_FIRST], visited[::-1]))
+        below: Int64Array = ascending[np.searchsorted(ascending, t) - 1]
+        return below
     # Differs from the DDIM paper, whose step leads to the next timestep visited: with T = 1000 and 30 steps of
-    # "linspace" no step but the last does. Kept as the default because results then agree with diffusers and mindone.
-    return np.maximum(visited - config.num_train_timesteps // num_inference_steps, BEFORE_FIRST)
+    # "linspace" none of the first 29 does. The default all the same, because results then agree with mindone's.
+    return np.maximum(t - config.num_train_timesteps // num_inference_steps, BEFORE_FIRST)
 
 
 def _spaced(config: ScheduleConfig, steps: int) -> Int64Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from ddim_core.schedule.variances import Float64Array, alpha_bar
 ETA_RANGE = checks.Interval(0, 1)
 
 _TOLERANCE = 1e-9  # relative; float64 leaves about 1e-12 over the steepest schedules that are not refused
-_FLOAT32_MAX = float(np.finfo(np.float32).max)  # the device computes in float32
+_SMALLEST_ALPHA_BAR = float(np.finfo(np.float32).max) ** -2  # 1 / sqrt of less is infinite in the device's float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,17 +98,38 @@ def step_table(config: ScheduleConfig, num_inference_steps: int, eta: float = 0.
     return _step_table(config, steps, checks.number("eta", eta, ETA_RANGE))
 
 
+def table_of_all_timesteps(config: ScheduleConfig, num_inference_steps: int, eta: float = 0.0) -> StepTable:
+    """Return the coefficients of a step from every training timestep that has any, timesteps ascending.
+
+    For callers that pass timesteps in an order of their own, as pipelines do to a scheduler. From a timestep that
+    ``num_inference_steps`` steps do not visit, the step leads where ``timestep_pairs`` says: ``T // N`` back, or to the
+    next lower timestep that is visited. Timesteps whose formulas divide by zero are left out.
+
+    Raises:
+        ScheduleError: As for ``step_table``; a visited timestep may not be left out.
+    """
+    steps = len(step_table(config, num_inference_steps, eta))
+    every = np.arange(config.num_train_timesteps, dtype=np.int64)
+    leads_to = predecessors(config, steps, every)
+    a_t, a_prev = alpha_bar(config)[every], alpha_bar_at(config, leads_to)
+    sound = ~np.logical_or.reduce(list(_faults(config, a_t, a_prev).values()))
+    return _table(config, every[sound], leads_to[sound], float(eta))
+
+
 @lru_cache(maxsize=256)
 def _step_table(config: ScheduleConfig, num_inference_steps: int, eta: float) -> StepTable:
     visited = timesteps(config, num_inference_steps)
-    a_t = alpha_bar(config)[visited]
-    a_prev = alpha_bar_at(config, predecessors(config, num_inference_steps))
-    refuse_degenerate(config, visited, a_t, a_prev)
-    x0_from_x, x0_from_out, eps_from_x, eps_from_out = prediction_coefficients(config.prediction_type, a_t)
-    sigma = eta * np.sqrt(ddpm_variance(a_t, a_prev))
+    leads_to = predecessors(config, num_inference_steps, visited)
+    _refuse_faults(config, visited, leads_to)
+    return _table(config, visited, leads_to, eta)
+
+
+def _table(config: ScheduleConfig, t: Int64Array, leads_to: Int64Array, eta: float) -> StepTable:
+    a_t, a_prev = alpha_bar_at(config, t), alpha_bar_at(config, leads_to)
+    x0_from_x, x0_from_out, eps_from_x, eps_from_out = _prediction_coefficients(config.prediction_type, a_t)
     clips, thresholds = config.clip_sample and not config.thresholding, config.thresholding
     return StepTable(
-        timesteps=visited,
+        timesteps=t,
         alpha_bar=a_t,
         alpha_bar_prev=a_prev,
         x0_from_x=x0_from_x,
@@ -117,9 +137,8 @@ def _step_table(config: ScheduleConfig, num_inference_steps: int, eta: float) ->
         eps_from_x=eps_from_x,
         eps_from_out=eps_from_out,
         prev_from_x0=np.sqrt(a_prev),
-        # At zero terminal SNR and eta = 1 the exact value is 0 and its rounding may fall below.
-        prev_from_eps=np.sqrt(np.maximum(1.0 - a_prev - sigma**2, 0.0)),
-        sigma=sigma,
+        prev_from_eps=_direction_coefficient(a_t, a_prev, eta),
+        sigma=_sigma(a_t, a_prev, eta),
         clip_sample_range=config.clip_sample_range if clips else None,
         dynamic_thresholding_ratio=config.dynamic_thresholding_ratio if thresholds else None,
         sample_max_value=config.sample_max_value if thresholds else None,
@@ -139,9 +158,7 @@ def alpha_bar_at(config: ScheduleConfig, timestep: Int64Array) -> Float64Array:
     return at
 
 
-def prediction_coefficients(
-    prediction_type: str, a_t: Float64Array
-) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array]:
+def _prediction_coefficients(prediction_type: str, a_t: Float64Array) -> tuple[Float64Array, ...]:
     """Return ``x0_from_x, x0_from_out, eps_from_x, eps_from_out`` for a denoiser that predicts ``prediction_type``."""
     signal, noise = np.sqrt(a_t), np.sqrt(1.0 - a_t)
     zero, one = np.zeros_like(a_t), np.ones_like(a_t)
@@ -152,34 +169,43 @@ def prediction_coefficients(
     return signal, -noise, noise, signal  # Salimans & Ho 2022, appendix D: v = sqrt(a) eps - sqrt(1 - a) x0
 
 
-def ddpm_variance(a_t: Float64Array, a_prev: Float64Array) -> Float64Array:
-    """Return ``sigma_t^2`` of Eq. (16) for eta = 1: the variance of one step of the DDPM."""
-    variance: Float64Array = (1.0 - a_prev) / (1.0 - a_t) * (1.0 - a_t / a_prev)
-    return variance
+def _sigma(a_t: Float64Array, a_prev: Float64Array, eta: float) -> Float64Array:
+    """Eq. (16): ``eta sqrt((1 - a_prev) / (1 - a_t)) sqrt(1 - a_t / a_prev)``."""
+    sigma: Float64Array = eta * np.sqrt((1.0 - a_prev) / (1.0 - a_t)) * np.sqrt(1.0 - a_t / a_prev)
+    return sigma
 
 
-def refuse_degenerate(config: ScheduleConfig, t: Int64Array, a_t: Float64Array, a_prev: Float64Array) -> None:
-    """Raise ScheduleError for the first step, of those from ``t``, whose formulas divide by zero.
+def _direction_coefficient(a_t: Float64Array, a_prev: Float64Array, eta: float) -> Float64Array:
+    """Return ``sqrt(1 - a_prev - sigma^2)``, the factor of the "direction pointing to x_t" of Eq. (12).
 
-    Raises:
-        ScheduleError: A step starts without noise, leads to no signal, or predicts eps where there is no signal.
+    With sigma from Eq. (16), ``1 - a_prev - sigma^2 = (1 - a_prev) (1 - eta^2 + eta^2 rest)``. No term of the product
+    is negative and nothing cancels; the difference as written rounds below zero at zero terminal SNR with eta = 1.
     """
-    if (a_t >= 1.0).any():
-        _refuse(t, a_t >= 1.0, "beta_start must be above 0", "no noise (alpha_bar is 1)", "raise the first betas")
-    if (a_prev <= 0.0).any():
-        _refuse(t, a_prev <= 0.0, "betas must leave signal", "a step to no signal (alpha_bar is 0)", "lower the betas")
-    if config.prediction_type == "epsilon" and (a_t * _FLOAT32_MAX**2 < 1.0).any():
-        _refuse(
-            t,
-            a_t * _FLOAT32_MAX**2 < 1.0,
-            "prediction_type must be v_prediction or sample",
-            "zero terminal SNR (alpha_bar is 0), where x0 does not follow from eps",
-            "use a model that predicts v, or set rescale_betas_zero_snr=false",
-        )
+    rest = a_t * (1.0 - a_prev) / (a_prev * (1.0 - a_t))
+    squared: Float64Array = (1.0 - a_prev) * ((1.0 - eta * eta) + eta * eta * rest)
+    return np.sqrt(squared)
 
 
-def _refuse(t: Int64Array, where: npt.NDArray[np.bool_], rule: str, fact: str, remedy: str) -> NoReturn:
-    raise ScheduleError(f"{rule}: timestep {t[where][0]} has {fact}; {remedy}")
+def _faults(config: ScheduleConfig, a_t: Float64Array, a_prev: Float64Array) -> dict[str, npt.NDArray[np.bool_]]:
+    """Return which steps have formulas that divide by zero, by what a person must change."""
+    faults = {
+        "beta_start must be above 0 where timestep {t} is visited: it has no noise to remove (alpha_bar is 1)": a_t
+        >= 1.0,
+        "betas must be lower: the step from timestep {t} leads to one without signal (alpha_bar is 0)": a_prev <= 0.0,
+    }
+    if config.prediction_type == "epsilon":
+        faults[
+            "prediction_type must be v_prediction or sample where timestep {t} is visited, got epsilon: it has no "
+            "signal (zero terminal SNR), so x0 does not follow from eps; use a model that predicts v, or set "
+            "rescale_betas_zero_snr=false"
+        ] = a_t < _SMALLEST_ALPHA_BAR
+    return faults
+
+
+def _refuse_faults(config: ScheduleConfig, t: Int64Array, leads_to: Int64Array) -> None:
+    for message, where in _faults(config, alpha_bar_at(config, t), alpha_bar_at(config, leads_to)).items():
+        if where.any():
+            raise ScheduleError(message.format(t=t[where][0]))
 
 
 def _assert_close(actual: Float64Array, expected: float) -> None:
