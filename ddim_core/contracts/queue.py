@@ -22,11 +22,15 @@ LEASE_RENEW_S = 5
 WORKER_TTL_S = 15
 """A worker that has not reported for this long is shown as gone."""
 VISIBILITY_TIMEOUT_S = 3600
-"""Longer than any chunk: leases and the reconciler take over from dead workers, redelivery by Redis is only the last net."""
+"""Longer than any chunk: leases and the reconciler take over from dead workers, redelivery by Redis is the last net."""
 
 
 class ChunkMessage(BaseModel):
-    """What a message carries: which chunk of which run. Validated again by the worker that gets it."""
+    """What a message carries: which chunk of which run. Validated again by the worker that gets it.
+
+    It travels as the task's keyword arguments, as the other message does:
+    ``app.send_task(SAMPLE_CHUNK_TASK, kwargs=message.model_dump())``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,7 +51,7 @@ class FinishMessage(BaseModel):
 
 
 def celery_options(broker_url: str, queue: str = DEFAULT_QUEUE) -> dict[str, Any]:
-    """Return Celery's configuration: JSON only, late acknowledgement, no results, a Redis connection that notices its death."""
+    """Return Celery's configuration: JSON, late acknowledgement, no results, a connection that notices its death."""
     return {
         "broker_url": broker_url,
         "task_default_queue": queue,
@@ -99,6 +103,30 @@ class RunKeys:
     def progress(self) -> str:
         """Hash chunk -> ``made,failed``: images finished in it so far, written over by a repeated attempt."""
         return f"ddim-fleet:progress:{self.run_id}"
+
+    @property
+    def committed(self) -> str:
+        """Set of the chunks that were committed, as far as Redis remembers; the store alone is sure."""
+        return f"ddim-fleet:committed:{self.run_id}"
+
+    @property
+    def finishing(self) -> str:
+        """String with expiry: the worker process that is writing the manifest."""
+        return f"ddim-fleet:finishing:{self.run_id}"
+
+    @property
+    def refusals(self) -> str:
+        """Hash worker -> how often it could not load the run's checkpoint."""
+        return f"ddim-fleet:refusals:{self.run_id}"
+
+    @property
+    def suspects(self) -> str:
+        """Hash image key -> how often a worker died with that image alone on its device."""
+        return f"ddim-fleet:suspects:{self.run_id}"
+
+    def lasting(self) -> tuple[str, ...]:
+        """Return the keys without an expiry, for whoever forgets the run: at its end, or before it is queued anew."""
+        return (self.in_hand, self.attempts, self.progress, self.committed, self.refusals, self.suspects)
 
 
 RUNS_KEY = "ddim-fleet:runs"

@@ -23,6 +23,7 @@ from ddim_core.storage.objects import ObjectStore
 PLAN = "run.json"
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+CANCELLED = "cancelled"
 Model = TypeVar("Model", bound=BaseModel)
 
 _PART = re.compile(r"^parts/(\d{5,})\.parquet$")
@@ -107,7 +108,19 @@ class RunFolder:
         try:
             return self._read(PLAN, RunPlan)
         except FileNotFoundError as exc:
-            raise RunNotFoundError(f"a run's URL must name a folder with {PLAN}, but there is none at {self.url}") from exc
+            raise RunNotFoundError(f"a run's URL must name a folder with {PLAN}, there is none at {self.url}") from exc
+
+    def cancel(self) -> None:
+        """Mark the run as one that no worker shall go on with; what is committed stays."""
+        self.store.put(CANCELLED, b"")
+
+    def uncancel(self) -> None:
+        """Take the mark away, so that the run can be resumed."""
+        self.store.delete(CANCELLED)
+
+    def is_cancelled(self) -> bool:
+        """Return whether the run was cancelled."""
+        return self.store.exists(CANCELLED)
 
     def write_chunk(self, chunk: int, data: bytes) -> None:
         """Write a chunk file made by ``encode_chunk``."""
