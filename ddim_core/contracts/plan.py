@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampleSpec
@@ -64,6 +64,13 @@ class PlannedRequest(BaseModel):
     first_image: int = Field(default=0, ge=0)
     image_count: int = Field(ge=1)
     request: Request
+
+    @model_validator(mode="after")
+    def _nothing_is_left_to_guess(self) -> PlannedRequest:
+        for name in ("height", "width", "custom_id"):
+            if getattr(self.request, name) is None:
+                raise ValueError(f"{name} must be filled in before a request is planned")
+        return self
 
 
 class ChunkItem(BaseModel):

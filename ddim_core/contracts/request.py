@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ddim_core.contracts.sample import SEED_LIMIT, SampleSpec, derived_seed
-from ddim_core.errors import ScheduleError
 from ddim_core.schedule import ScheduleConfig, step_table
 
 MAX_PROMPT_CHARS = 10_000
@@ -67,10 +66,12 @@ class Request(BaseModel):
     def samples(self, base: ScheduleConfig, run_seed: int, first: int, count: int) -> list[SampleSpec]:
         """Return what images ``first`` to ``first + count - 1`` of this request are made from.
 
-        ``height``, ``width`` and ``custom_id`` must be filled in, as they are in a planned request.
+        ``height``, ``width`` and ``custom_id`` are filled in, as ``PlannedRequest`` makes sure.
+
+        Raises:
+            ScheduleError: No DDIM schedule exists for this request on the checkpoint's config.
         """
-        if self.height is None or self.width is None or self.custom_id is None:
-            raise ScheduleError("a request must be planned (height, width and custom_id filled in) before it is sampled")
+        assert self.height is not None and self.width is not None and self.custom_id is not None
         schedule = self.schedule(base)
         return [
             SampleSpec(
