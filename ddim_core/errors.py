@@ -70,7 +70,7 @@ class HostError(FleetError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the input, with the place where a person can mend it."""
+    """One thing wrong with the input, with the place where a person can mend it; reads as ``<place>: <field> <rule>``."""
 
     source: str
     line: int | None
@@ -79,13 +79,14 @@ class Fault:
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
-        return f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field}: {self.rule}"
+        return f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field} {self.rule}"
 
 
 class RequestFaults(InputError):
-    """The requests have faults; all that were found are in ``faults``, in the order of the input."""
+    """The requests have faults: the first ones are in ``faults``, in the order of the input; ``total`` counts all."""
 
     def __init__(self, faults: Sequence[Fault], total: int | None = None) -> None:
         self.faults = tuple(faults)
         self.total = len(self.faults) if total is None else total
-        super().__init__("\n".join(str(fault) for fault in self.faults))
+        more = [f"and {self.total - len(self.faults)} more"] if self.total > len(self.faults) else []
+        super().__init__("\n".join([*map(str, self.faults), *more]))

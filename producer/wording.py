@@ -1,0 +1,68 @@
+"""Say in plain words what is wrong with a field: ``must be <rule>, got <value>``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from ddim_core.contracts.request import Request
+from ddim_core.schedule.config import PARAMETER_NAMES
+
+_RULES = {
+    "missing": "must be given",
+    "string_type": "must be text",
+    "string_unicode": "must be valid Unicode text",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be below {lt}",
+    "dict_type": "must be an object of names and values",
+}
+
+
+def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
+    """Return the field and the broken rule of one of pydantic's errors about a ``Request``."""
+    field = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return None, f"a field {known_field(field, tuple(Request.model_fields))}"
+    if error["type"] == "value_error":
+        return schedule_rule(str(context["error"]), field)
+    if error["type"] == "missing":
+        return field, _RULES["missing"]
+    rule = _RULES.get(error["type"], f"must be valid ({error['msg']})").format(**context)
+    return field, f"{rule}, got {got(error['input'])}"
+
+
+def schedule_rule(message: str, field: str | None = None) -> tuple[str | None, str]:
+    """Return the field that an error about a scheduler names, and the rest of its message as the rule."""
+    name, _, rule = message.partition(" ")
+    if name in Request.model_fields:
+        return name, rule
+    if name.split("[")[0] in PARAMETER_NAMES:
+        return f"scheduler.{name}", rule
+    return (None, message) if name == "scheduler" else (field, message)
+
+
+def known_field(name: str, known: Sequence[str]) -> str:
+    """Return the rule that ``name`` breaks by being none of ``known``, with the one that may have been meant."""
+    close = get_close_matches(name, known, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return f"must be one of {', '.join(known)}, got {got(name)}{meant}"
+
+
+def got(value: Any) -> str:
+    """Return a value as a person may recognise it, cut to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
