@@ -12,9 +12,9 @@ from ddim_core.schedule.config import (
     TIMESTEP_SPACINGS,
     ScheduleConfig,
 )
-from ddim_core.schedule.spacing import predecessors, timesteps
-from ddim_core.schedule.table import StepTable, step_table, table_of_all_timesteps
-from ddim_core.schedule.variances import alpha_bar, betas
+from ddim_core.schedule.spacing import Int64Array, predecessors, timesteps
+from ddim_core.schedule.table import StepTable, step_table, table_of_all_timesteps, update_factors
+from ddim_core.schedule.variances import Float64Array, alpha_bar, betas
 
 __all__ = [
     "BETA_SCHEDULES",
@@ -22,6 +22,8 @@ __all__ = [
     "PREDICTION_TYPES",
     "TIMESTEP_PAIRS",
     "TIMESTEP_SPACINGS",
+    "Float64Array",
+    "Int64Array",
     "ScheduleConfig",
     "StepTable",
     "alpha_bar",
@@ -30,4 +32,5 @@ __all__ = [
     "step_table",
     "table_of_all_timesteps",
     "timesteps",
+    "update_factors",
 ]

@@ -116,6 +116,32 @@ def table_of_all_timesteps(config: ScheduleConfig, num_inference_steps: int, eta
     return _table(config, every[sound], leads_to[sound], float(eta))
 
 
+def update_factors(table: StepTable, *, clipped_eps: bool = False) -> Float64Array:
+    """Return the six factors of a fused update for each step, ``[steps, 6]``.
+
+    ``x0 = f0 x + f1 out``, which the caller then clips or thresholds, and ``x_prev = f2 x0 + f3 x + f4 out + f5 z``: the
+    direction term ``prev_from_eps * eps`` is spread over x0, x and the model output, so that one compiled graph serves
+    both sources of eps.
+
+    Args:
+        table: Whose steps.
+        clipped_eps: Derive eps from the bounded x0 (Eq. 4 solved for eps) in place of the model output.
+    """
+    signal, noise, zero = np.sqrt(table.alpha_bar), np.sqrt(1.0 - table.alpha_bar), np.zeros(len(table))
+    eps_from_x0, eps_from_x, eps_from_out = zero, table.eps_from_x, table.eps_from_out
+    if clipped_eps:
+        eps_from_x0, eps_from_x, eps_from_out = -signal / noise, 1.0 / noise, zero
+    columns = (
+        table.x0_from_x,
+        table.x0_from_out,
+        table.prev_from_x0 + table.prev_from_eps * eps_from_x0,
+        table.prev_from_eps * eps_from_x,
+        table.prev_from_eps * eps_from_out,
+        table.sigma,
+    )
+    return np.stack(columns, axis=1)
+
+
 @lru_cache(maxsize=256)
 def _step_table(config: ScheduleConfig, num_inference_steps: int, eta: float) -> StepTable:
     visited = timesteps(config, num_inference_steps)
