@@ -157,7 +157,7 @@ def draw(scene: Scene, rng: np.random.Generator | None = None) -> ImageArray:
     dx, dy = POSITIONS[scene.position]
     move, scale, tint = np.zeros(2), 1.0, np.zeros((2, 3))
     if rng is not None:
-        move, scale, tint = rng.uniform(-1, 1, 2), rng.uniform(0.96, 1.04), rng.uniform(-5, 5, (2, 3))
+        move, scale, tint = rng.uniform(-0.6, 0.6, 2), rng.uniform(0.98, 1.02), rng.uniform(-3, 3, (2, 3))
     offset = OFFSETS[scene.size]
     centre = (middle + dx * offset + move[0], middle + dy * offset + move[1])
     alpha = coverage(scene.shape, centre, SIZES[scene.size] * scale)[..., None]

@@ -1,0 +1,309 @@
+"""Train the small checkpoint from nothing to the folder that diffusers and mindone load.
+
+``python -m tools.train_checkpoint --work WORK --out FOLDER`` runs three stages, each of which stops when its budget of
+seconds is used up and goes on where it was when the command is given again:
+
+    vae     pictures to latents and back
+    unet    denoiser and text encoder together, on latents computed once
+    export  the averaged weights as float16
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tools import checkpoint_models as models
+from tools.shapes import training_set
+
+logger = logging.getLogger("train_checkpoint")
+
+VAE_PICTURES, UNET_PICTURES = 20_000, 50_000
+VAE_BATCH, UNET_BATCH = 16, 64
+# The VAE sees quarters of pictures for this share of its time, then whole ones, borders and all.
+CROP_SHARE = 0.75
+SAVE_EVERY_S = 60.0
+WARM_UP_STEPS = 200
+WORKERS = 2
+
+
+@dataclass
+class Progress:
+    """A training that can be put down and taken up: weights, optimiser and the seconds already spent."""
+
+    path: Path
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    budget_s: float
+    spent_s: float = 0.0
+    steps: int = 0
+    average: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.pool = ThreadPoolExecutor(WORKERS)
+        self.peak_rates = [group["lr"] for group in self.optimiser.param_groups]
+        if self.path.exists():
+            self._load()
+
+    def _load(self) -> None:
+        state = torch.load(self.path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.spent_s, self.steps = state["spent_s"], state["steps"]
+
+    def save(self) -> None:
+        """Write the state, through a second file: a crash never leaves half of one."""
+        state = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "spent_s": self.spent_s,
+            "steps": self.steps,
+        }
+        torch.save(state, self.path.with_suffix(".new"))
+        self.path.with_suffix(".new").replace(self.path)
+
+    def run(self, batches: Iterator[Tensor], loss_of: Callable[[Tensor], Tensor]) -> None:
+        """Take steps until the budget is spent; ``loss_of`` gets the rows of the training set to learn from."""
+        losses: list[float] = []
+        saved_s = self.spent_s
+        while self.spent_s < self.budget_s:
+            started = time.monotonic()
+            losses.append(self._step(next(batches), loss_of))
+            self.spent_s += time.monotonic() - started
+            if self.steps % 100 == 0:
+                loss, losses = sum(losses) / len(losses), []
+                logger.info("%s step %d, %.0f s, loss %.4f", self.path.stem, self.steps, self.spent_s, loss)
+            if self.spent_s - saved_s > SAVE_EVERY_S:
+                self.save()
+                saved_s = self.spent_s
+        self.save()
+
+    def _step(self, rows: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float:
+        self._set_learning_rate()
+        parameters = list(self.model.parameters())
+
+        def gradients(part: Tensor) -> tuple[Tensor, ...]:
+            loss = loss_of(part)
+            return (loss.detach(), *torch.autograd.grad(loss, parameters))
+
+        # One operator on two threads waits, spinning, for the slower of them: on cores shared with others that costs
+        # up to twenty times the work itself. Half a batch on each of two threads does not wait inside an operator.
+        parts = list(self.pool.map(gradients, rows.chunk(WORKERS)))
+        loss, *summed = [torch.stack(tensors).mean(0) for tensors in zip(*parts, strict=True)]
+        for parameter, gradient in zip(parameters, summed, strict=True):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        self.optimiser.step()
+        self.steps += 1
+        self._update_average()
+        return loss.item()
+
+    def _set_learning_rate(self) -> None:
+        left = max(0.0, 1 - self.spent_s / self.budget_s)
+        rate = min(1.0, (self.steps + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * math.sin(left * math.pi / 2) ** 2)
+        for group, peak in zip(self.optimiser.param_groups, self.peak_rates, strict=True):
+            group["lr"] = peak * rate
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # The average follows closely at first, or it would remember the untrained weights for long.
+        keep = min(0.999, (1 + self.steps) / (20 + self.steps))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
+
+
+def _batches(count: int, size: int, seed: int) -> Iterator[Tensor]:
+    rng = np.random.default_rng(seed)
+    while True:
+        order = torch.from_numpy(rng.permutation(count))
+        yield from (order[i : i + size] for i in range(0, count - size + 1, size))
+
+
+def to_tensor(pictures: Any) -> Tensor:
+    """Return 8-bit pictures ``[N, H, W, 3]`` as ``[N, 3, H, W]`` in [-1, 1]."""
+    return torch.as_tensor(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def random_crops(x: Tensor, copies: int = 2) -> Tensor:
+    """Return quarters of pictures ``[N, 3, 64, 64]`` as ``[copies * N, 3, 32, 32]``: most hold an edge, at a quarter of the cost."""
+    side = x.shape[-1] // 2
+    corners = torch.randint(0, side + 1, (copies, 2)).tolist()
+    return torch.cat([x[..., row : row + side, column : column + side] for row, column in corners])
+
+
+def vae_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
+    """Return L1 + MSE / 2 + 1e-3 KL; pixels near an edge count more, for they alone tell a star from a circle."""
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample()).sample.float()
+    contrast = functional.max_pool2d(x, 5, 1, 2) + functional.max_pool2d(-x, 5, 1, 2)
+    weight = 1 + contrast.amax(1, keepdim=True)
+    distance = (y - x).abs()
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    return (weight * (distance + distance.square() / 2)).mean() + 1e-3 * kl
+
+
+def train_vae(work: Path, budget_s: float) -> AutoencoderKL:
+    """Return the trained autoencoder, its latents standardised."""
+    vae = models.build_vae()
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    progress = Progress(work / "vae.pt", vae, optimiser, budget_s)
+    if progress.spent_s < budget_s:
+        pictures, _ = training_set(VAE_PICTURES, seed=1)
+        batches = _batches(len(pictures), VAE_BATCH, seed=progress.steps)
+
+        def loss(rows: Tensor) -> Tensor:
+            x = to_tensor(pictures[rows.numpy()])
+            return vae_loss(vae, random_crops(x) if progress.spent_s < CROP_SHARE * budget_s else x)
+
+        progress.run(batches, loss)
+    pictures, _ = training_set(2_000, seed=3)
+    standardise_latents(progress.average, encode(progress.average, pictures))
+    return progress.average
+
+
+@torch.no_grad()
+def standardise_latents(vae: AutoencoderKL, means: Tensor) -> None:
+    """Move mean and scale of each latent channel into the two 1x1 convolutions around the latents.
+
+    The denoiser then starts from noise of just the right mean and variance, which one ``scaling_factor`` for all
+    channels cannot give it.
+    """
+    mean, std = means.mean((0, 2, 3)), means.std((0, 2, 3))
+    to_latent, from_latent = vae.quant_conv, vae.post_quant_conv
+    from_latent.bias += from_latent.weight[:, :, 0, 0] @ mean
+    from_latent.weight *= std.view(1, -1, 1, 1)
+    channels = len(mean)
+    to_latent.weight[:channels] /= std.view(-1, 1, 1, 1)
+    to_latent.bias[:channels] = (to_latent.bias[:channels] - mean) / std
+    to_latent.bias[channels:] -= 2 * std.log()
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pictures: Any) -> Tensor:
+    """Return the mean latents ``[N, 4, 8, 8]`` of 8-bit pictures."""
+    parts = (pictures[i : i + 250] for i in range(0, len(pictures), 250))
+    return torch.cat([vae.encode(to_tensor(part)).latent_dist.mean for part in parts])
+
+
+class Denoiser(nn.Module):
+    """UNet and text encoder as one module: they are trained, averaged and saved together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokenizer = models.build_tokenizer()
+        self.text_encoder = models.build_text_encoder(self.tokenizer)
+        self.unet = models.build_unet()
+        # The fused attention of PyTorch takes a third of a training step on the CPU; the plain one a tenth.
+        self.unet.set_attn_processor(AttnProcessor())
+        self.text_encoder.set_attn_implementation("eager")
+
+    def tokens(self, captions: list[str]) -> Tensor:
+        """Return token ids ``[N, MAX_TOKENS]``, padded the way the pipeline pads them."""
+        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return torch.as_tensor(ids)
+
+    def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = self.text_encoder(tokens).last_hidden_state
+            return torch.as_tensor(self.unet(x, t, hidden).sample).float()
+
+
+def draw_timesteps(count: int, num_train_timesteps: int) -> Tensor:
+    """Return stratified timesteps, more of them where the noise is high and the caption alone decides."""
+    u = (torch.arange(count) + torch.rand(count)) / count
+    t = ((1 - u**1.5) * num_train_timesteps).long().clamp(max=num_train_timesteps - 1)
+    t[: count // 16] = num_train_timesteps - 1  # sampling starts there, and a twentieth of its steps is spent there
+    return t
+
+
+def unet_loss(denoiser: Denoiser, alpha_bar: Tensor, z: Tensor, tokens: Tensor) -> Tensor:
+    """Return the mean squared error of v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x0."""
+    t = draw_timesteps(len(z), len(alpha_bar))
+    signal, sigma = alpha_bar[t].sqrt().view(-1, 1, 1, 1), (1 - alpha_bar[t]).sqrt().view(-1, 1, 1, 1)
+    eps = torch.randn_like(z)
+    v = denoiser(signal * z + sigma * eps, t, tokens)
+    return functional.mse_loss(v, signal * eps - sigma * z)
+
+
+def train_unet(work: Path, vae: AutoencoderKL, budget_s: float) -> Denoiser:
+    """Return the trained denoiser; one caption in ten is empty, for classifier-free guidance."""
+    denoiser = Denoiser()
+    groups = [
+        {"params": list(denoiser.unet.parameters()), "lr": 1e-3},
+        {"params": list(denoiser.text_encoder.parameters()), "lr": 2e-3},
+    ]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
+    progress = Progress(work / "unet.pt", denoiser, optimiser, budget_s)
+    if progress.spent_s < budget_s:
+        latents, tokens = cached_latents(work, vae, denoiser)
+        alpha_bar = models.build_scheduler().alphas_cumprod
+        batches = _batches(len(latents), UNET_BATCH, seed=progress.steps)
+        empty = denoiser.tokens([""])
+
+        def loss(rows: Tensor) -> Tensor:
+            unsaid = torch.rand(len(rows), 1) < 0.1
+            return unet_loss(denoiser, alpha_bar, latents[rows], torch.where(unsaid, empty, tokens[rows]))
+
+        progress.run(batches, loss)
+    return progress.average
+
+
+def cached_latents(work: Path, vae: AutoencoderKL, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
+    """Return latents and tokens of the training set, computed once and kept beside the weights."""
+    path = work / "latents.pt"
+    if not path.exists():
+        pictures, captions = training_set(UNET_PICTURES, seed=2)
+        torch.save((encode(vae, pictures), denoiser.tokens(captions)), path)
+    latents, tokens = torch.load(path, weights_only=True)
+    return latents, tokens
+
+
+def export(out: Path, vae: AutoencoderKL, denoiser: Denoiser) -> None:
+    """Write the folder beside its place and swap it in, so that nobody ever loads half a checkpoint."""
+    new, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
+    models.save_pipeline(new, denoiser.text_encoder, vae, denoiser.unet)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the stages that have not used up their budgets, then export."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for the state between runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
+    parser.add_argument("--vae-s", type=float, default=660.0, help="seconds of training for the VAE")
+    parser.add_argument("--unet-s", type=float, default=6000.0, help="seconds of training for the UNet")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    vae = train_vae(options.work, options.vae_s)
+    denoiser = train_unet(options.work, vae, options.unet_s)
+    export(options.out, vae, denoiser)
+
+
+if __name__ == "__main__":
+    main()
