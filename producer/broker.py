@@ -1,0 +1,155 @@
+"""Redis as the producer uses it: messages out, progress and workers in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+from pydantic import ValidationError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ddim_core.contracts.plan import RunPlan
+from ddim_core.contracts.queue import (
+    DEFAULT_BROKER_URL,
+    DEFAULT_QUEUE,
+    FINISH_RUN_TASK,
+    RUNS_KEY,
+    SAMPLE_CHUNK_TASK,
+    WORKERS_PATTERN,
+    ChunkMessage,
+    FinishMessage,
+    RunKeys,
+    WorkerReport,
+    celery_options,
+)
+from ddim_core.errors import BrokerError, InputError
+
+SCHEMES = ("redis", "rediss")
+_CONNECT_TIMEOUT_S = 3
+_ANSWER_TIMEOUT_S = 5
+
+
+class Broker:
+    """The Redis between producer and workers, and the queue on it."""
+
+    def __init__(self, url: str | None = None, queue: str | None = None) -> None:
+        """Name the broker; nothing is sent yet.
+
+        Raises:
+            InputError: The URL is none that Redis has.
+        """
+        self._url = url or DEFAULT_BROKER_URL
+        self._queue = queue or DEFAULT_QUEUE
+        self.shown_url = without_password(self._url)
+        if urlsplit(self._url).scheme not in SCHEMES:
+            allowed = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise InputError(f"the broker's URL must start with {allowed}, got {self.shown_url!r}")
+        try:
+            self._redis: redis.Redis = redis.Redis.from_url(
+                self._url,
+                decode_responses=True,
+                socket_connect_timeout=_CONNECT_TIMEOUT_S,
+                socket_timeout=_ANSWER_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 1),
+            )
+        except ValueError as exc:
+            raise InputError(f"the broker's URL must be redis://HOST:PORT/DB, got {self.shown_url!r}: {exc}") from exc
+
+    def ping(self) -> None:
+        """Make sure that Redis answers.
+
+        Raises:
+            BrokerError: It does not, or it wants another password.
+        """
+        with self._errors():
+            self._redis.ping()
+
+    def register(self, plan: RunPlan, run_url: str, done: Iterable[int]) -> None:
+        """Tell the workers that the run is to be finished, of which the chunks ``done`` are; forget earlier tries."""
+        keys = RunKeys(plan.run_id)
+        with self._errors(), self._redis.pipeline() as pipe:
+            pipe.delete(*keys.lasting())
+            for chunk in done:
+                pipe.sadd(keys.committed, chunk)
+            pipe.hset(RUNS_KEY, plan.run_id, run_url)
+            pipe.execute()
+
+    def queue_chunks(self, plan: RunPlan, run_url: str, chunks: Iterable[int]) -> None:
+        """Send one message a chunk.
+
+        Raises:
+            BrokerError: Redis failed; some messages may have been sent.
+        """
+        messages = (ChunkMessage(run_url=run_url, run_id=plan.run_id, chunk=chunk) for chunk in chunks)
+        self._send(SAMPLE_CHUNK_TASK, messages)
+
+    def queue_finish(self, plan: RunPlan, run_url: str) -> None:
+        """Ask for the manifest of a run whose chunks are all committed."""
+        self._send(FINISH_RUN_TASK, [FinishMessage(run_url=run_url, run_id=plan.run_id)])
+
+    def leased_chunks(self, plan: RunPlan, chunks: list[int]) -> set[int]:
+        """Return those of ``chunks`` that a worker holds now."""
+        keys = RunKeys(plan.run_id)
+        with self._errors():
+            leases = self._redis.mget([keys.lease(chunk) for chunk in chunks]) if chunks else []
+        return {chunk for chunk, lease in zip(chunks, leases, strict=True) if lease is not None}
+
+    def progress(self, run_id: str) -> dict[int, tuple[int, int]]:
+        """Return images made and failed by chunk, as far as Redis remembers."""
+        with self._errors():
+            counts = self._redis.hgetall(RunKeys(run_id).progress)
+        return {int(chunk): _made_and_failed(str(value)) for chunk, value in counts.items()}
+
+    def workers(self) -> list[WorkerReport]:
+        """Return the latest report of every worker that is alive."""
+        with self._errors():
+            names = list(self._redis.scan_iter(WORKERS_PATTERN, count=1000))
+            reports = self._redis.mget(names) if names else []
+        return list(_readable(reports))
+
+    def _send(self, task: str, messages: Iterable[ChunkMessage] | Iterable[FinishMessage]) -> None:
+        app = Celery("ddim-fleet-producer", set_as_current=False)
+        app.conf.update(celery_options(self._url, self._queue))
+        with self._errors(), app.producer_pool.acquire(block=True) as producer:
+            for message in messages:
+                app.send_task(task, kwargs=message.model_dump(), producer=producer, retry=False)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (redis.RedisError, OperationalError, OSError) as exc:
+            reason = str(exc).split("\n", maxsplit=1)[0].rstrip(".")
+            raise BrokerError(
+                f"Redis at {self.shown_url} must answer, got: {reason}; start it, or name another with --broker"
+            ) from exc
+
+
+def without_password(url: str) -> str:
+    """Return a broker's URL as it may be shown."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    return parts._replace(netloc=f"{name}:***@{host}", query="").geturl()
+
+
+def _made_and_failed(value: str) -> tuple[int, int]:
+    made, _, failed = value.partition(",")
+    return int(made), int(failed or 0)
+
+
+def _readable(reports: Iterable[str | bytes | None]) -> Iterator[WorkerReport]:
+    """Yield the reports that are there and in a form we know; another version's worker may write another form."""
+    for report in reports:
+        try:
+            if report is not None:
+                yield WorkerReport.model_validate_json(report)
+        except ValidationError:
+            continue

@@ -1,0 +1,20 @@
+"""``ddim-fleet resume``: queue what is missing of a run."""
+
+from __future__ import annotations
+
+import click
+
+from ddim_core.storage.run_folder import RunFolder
+from producer.broker import Broker
+from producer.commands.options import broker_option
+from producer.submission import resume
+
+
+@click.command("resume")
+@click.argument("run_url")
+@broker_option
+def command(run_url: str, *, broker: str | None) -> None:
+    """Queue the chunks of the run at RUN_URL that are not in its store yet; what is there stays as it is."""
+    folder = RunFolder(run_url)
+    count = resume(folder, Broker(broker))
+    click.echo(f"queued {count} chunks of {folder.url}" if count else f"nothing is missing of {folder.url}", err=True)

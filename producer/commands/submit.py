@@ -1,0 +1,29 @@
+"""``ddim-fleet submit``: plan a run and queue it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from producer.broker import Broker
+from producer.commands.options import broker_option, options_of, run_options
+from producer.inputs import read_rows
+from producer.submission import submit
+
+
+@click.command("submit")
+@click.argument("prompts")
+@run_options
+@broker_option
+def command(prompts: str, broker: str | None, **given: Any) -> None:
+    """Check the requests in PROMPTS, write the run to --out, and queue it for the workers.
+
+    PROMPTS is a .jsonl, .csv, .parquet or .txt file, or - to read JSON lines or a prompt a line from standard input.
+    Options such as --num-inference-steps hold for requests that do not say otherwise.
+    """
+    folder = submit(read_rows(prompts), prompts, options_of(given), Broker(broker))
+    plan = folder.read_plan()
+    click.echo(f"queued {plan.image_count} images in {plan.chunk_count} chunks", err=True)
+    click.echo(f"to follow it: ddim-fleet watch {folder.url}", err=True)
+    click.echo(folder.url)

@@ -1,0 +1,16 @@
+"""``ddim-fleet worker``: become the supervisor of this host's workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+@click.command("worker", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(arguments: tuple[str, ...]) -> None:
+    """Serve this host's devices; the arguments are those of `python -m workers`."""
+    # The producer never imports the workers; and a process manager's signals reach the supervisor without a parent between.
+    os.execv(sys.executable, [sys.executable, "-m", "workers", *arguments])  # noqa: S606

@@ -1,0 +1,112 @@
+"""How a run's progress looks: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from producer.progress import RunStatus
+
+POLL_S = 1.0
+_LINE_EVERY_S = 10.0
+FAILED_REQUESTS = 3
+CANCELLED = 2
+
+
+def status_table(status: RunStatus) -> str:
+    """Return the status as a short table."""
+    workers = "unknown (Redis does not answer)" if status.workers is None else str(status.workers)
+    rows = {
+        "run": status.run_url,
+        "state": status.state,
+        "images": f"{status.images_made} of {status.images_total}",
+        "failed": str(status.images_failed),
+        "chunks": f"{status.chunks_done} of {status.chunks_total}",
+        "workers": workers,
+        "speed": "-" if status.images_per_s is None else f"{status.images_per_s:.2f} images/s",
+        "time left": "-" if status.eta_s is None else duration(status.eta_s),
+    }
+    return "\n".join(f"{name:<10} {value}" for name, value in rows.items())
+
+
+def summary(status: RunStatus) -> str:
+    """Return in one line what a run that is over came to."""
+    speed = "" if status.images_per_s is None else f", {status.images_per_s:.2f} images/s"
+    return f"{status.state}: {status.images_made} images made, {status.images_failed} failed{speed}"
+
+
+def exit_code(status: RunStatus) -> int:
+    """Return the command line's exit code for a run that is over."""
+    if status.state == "cancelled":
+        return CANCELLED
+    return FAILED_REQUESTS if status.images_failed else 0
+
+
+def duration(seconds: float) -> str:
+    """Return a time as ``h:mm:ss``, or ``m:ss`` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def follow(read: Callable[[], RunStatus]) -> RunStatus:
+    """Show progress on standard error until the run is over, and return its last status."""
+    console = Console(stderr=True)
+    show = _follow_live if console.is_terminal else _follow_in_lines
+    return show(read, console)
+
+
+def _follow_live(read: Callable[[], RunStatus], console: Console) -> RunStatus:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("waiting", total=None, figures="")
+        while True:
+            status = read()
+            _draw(bar, task, status)
+            if status.is_over:
+                return status
+            time.sleep(POLL_S)
+
+
+def _draw(bar: Progress, task: TaskID, status: RunStatus) -> None:
+    bar.update(
+        task,
+        description=_phase(status),
+        total=status.images_total,
+        completed=status.images_made + status.images_failed,
+        figures=_figures(status),
+    )
+
+
+def _follow_in_lines(read: Callable[[], RunStatus], console: Console) -> RunStatus:
+    shown, shown_at = "", 0.0
+    while True:
+        status = read()
+        line = f"{_phase(status)}: {_figures(status)}"
+        due = time.monotonic() - shown_at >= _LINE_EVERY_S
+        if line != shown and (due or status.is_over or not shown.startswith(_phase(status))):
+            console.print(line, highlight=False, soft_wrap=True)
+            shown, shown_at = line, time.monotonic()
+        if status.is_over:
+            return status
+        time.sleep(POLL_S)
+
+
+def _phase(status: RunStatus) -> str:
+    if status.state == "queued" and status.workers == 0:
+        return "queued, no worker yet"
+    return status.state
+
+
+def _figures(status: RunStatus) -> str:
+    parts = [f"{status.images_made + status.images_failed}/{status.images_total} images"]
+    if status.images_failed:
+        parts.append(f"{status.images_failed} failed")
+    if status.images_per_s is not None:
+        parts.append(f"{status.images_per_s:.2f} images/s")
+    if status.eta_s is not None:
+        parts.append(f"{duration(status.eta_s)} left")
+    return ", ".join(parts)

@@ -1,0 +1,113 @@
+"""The entry point of ``ddim-fleet``: finds the command, and turns what went wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from ddim_core.errors import FleetError, RequestFaults
+from ddim_core.version import __version__
+
+BAD_INPUT = 1
+SYSTEM_FAILED = 2
+INTERRUPTED = 130
+
+COMMANDS = {
+    "run": "Make images on this machine, with Redis and workers inside.",
+    "submit": "Plan a run and queue it for the workers.",
+    "worker": "Serve this host's devices.",
+    "status": "Print how far a run is.",
+    "watch": "Follow a run until it ends.",
+    "resume": "Queue what is missing of a run.",
+    "report": "Write a run's report as a web page.",
+    "doctor": "Say what is missing on this host, and how to mend it.",
+}
+"""Name and help of each command; its module, ``producer.commands.<name>``, is imported when the command is used."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only to run it, so that ``--help`` does not wait for pyarrow and Celery."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"producer.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands' help without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ddim-fleet")
+def cli() -> None:
+    r"""Make images in bulk with DDIM diffusion models, on one machine or on a fleet of Ascend NPUs.
+
+    \b
+    A first run, with a small model that comes along:
+        ddim-fleet run prompts.txt --out ./images
+
+    Exit codes: 0 all images made, 1 bad input or usage, 2 the system failed, 3 some requests failed, 130 interrupted.
+    Each command takes --help, and --debug to see where an error comes from.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(exit_code_of(sys.argv[1:]))
+
+
+def exit_code_of(arguments: Sequence[str]) -> int:
+    """Run the command line, and return the code to exit with.
+
+    ``--debug`` may stand anywhere before the arguments that are a worker's.
+    """
+    debug = "--debug" in arguments and "worker" not in arguments[:1]
+    wanted = [argument for argument in arguments if argument != "--debug"] if debug else list(arguments)
+    try:
+        return int(cli.main(wanted, prog_name="ddim-fleet", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return INTERRUPTED
+    except Exception as exc:
+        if debug:
+            traceback.print_exc()
+        return _explain(exc)
+
+
+def _explain(exc: Exception) -> int:
+    """Print an error for a person, and return its exit code."""
+    if isinstance(exc, click.UsageError):
+        where = exc.ctx.command_path if exc.ctx else "ddim-fleet"
+        _complain(f"{exc.format_message()} (see '{where} --help')")
+        return BAD_INPUT
+    if isinstance(exc, click.ClickException):
+        _complain(exc.format_message())
+        return BAD_INPUT
+    if isinstance(exc, RequestFaults):
+        count = "1 fault" if exc.total == 1 else f"{exc.total} faults"
+        _complain(f"{count} in the requests; nothing was written or queued\n{exc}")
+        return exc.exit_code
+    if isinstance(exc, FleetError):
+        _complain(str(exc))
+        return exc.exit_code
+    _complain(f"{type(exc).__name__}: {exc}; this is a fault of the program, --debug shows where")
+    return SYSTEM_FAILED
+
+
+def _complain(message: str) -> None:
+    click.echo(f"ddim-fleet: error: {message}", err=True)

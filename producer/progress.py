@@ -1,0 +1,166 @@
+"""How far a run is: read from its store, and from Redis where it still remembers."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from ddim_core.contracts.manifest import Manifest
+from ddim_core.contracts.queue import WorkerReport
+from ddim_core.errors import BrokerError
+from ddim_core.storage.run_folder import RunFolder
+from producer.broker import Broker
+
+State = Literal["queued", "running", "finished", "cancelled"]
+
+_SPEED_WINDOW_S = 30.0
+"""Images come in batches: a shorter window would make the speed jump with each."""
+_READERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """How far a run is, at one moment."""
+
+    run_url: str
+    run_id: str
+    state: State
+    images_total: int
+    images_made: int
+    images_failed: int
+    chunks_total: int
+    chunks_done: int
+    workers: int | None
+    """Workers that are alive on the broker, at this run or at another; None if Redis does not answer."""
+    images_per_s: float | None
+    eta_s: float | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen to the run by itself."""
+        return self.state in ("finished", "cancelled")
+
+
+class RunProgress:
+    """Reads the status of one run again and again; a chunk that is done is read from the store once."""
+
+    def __init__(self, folder: RunFolder, broker: Broker | None) -> None:
+        """Watch a run, with no broker from its store alone.
+
+        Raises:
+            RunNotFoundError: The folder holds no run.
+        """
+        self.plan = folder.read_plan()
+        self._folder, self._broker = folder, broker
+        self._done: dict[int, tuple[int, int]] = {}
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def read(self) -> RunStatus:
+        """Return how far the run is now.
+
+        Raises:
+            StorageError: The store failed. A Redis that does not answer is no error.
+        """
+        manifest = self._folder.read_manifest()
+        return self._finished(manifest) if manifest else self._unfinished()
+
+    def _finished(self, manifest: Manifest) -> RunStatus:
+        return self._status(
+            state="finished",
+            counts=(manifest.images, manifest.failed),
+            chunks_done=manifest.chunks,
+            workers=None if (reports := self._reports()) is None else len(reports),
+            images_per_s=manifest.images / manifest.seconds if manifest.seconds else None,
+        )
+
+    def _unfinished(self) -> RunStatus:
+        committed = self._folder.committed_chunks()
+        live = self._live_counts()
+        self._read_done(committed, live)
+        made, failed = _sum([*self._done.values(), *(count for chunk, count in live.items() if chunk not in committed)])
+        reports = self._reports()
+        return self._status(
+            state=self._state(bool(committed) or made + failed > 0, reports or []),
+            counts=(made, failed),
+            chunks_done=len(committed),
+            workers=None if reports is None else len(reports),
+            images_per_s=self._speed(made + failed, reports or []),
+        )
+
+    def _status(
+        self,
+        *,
+        state: State,
+        counts: tuple[int, int],
+        chunks_done: int,
+        workers: int | None,
+        images_per_s: float | None,
+    ) -> RunStatus:
+        left = self.plan.image_count - sum(counts)
+        return RunStatus(
+            run_url=self._folder.url,
+            run_id=self.plan.run_id,
+            state=state,
+            images_total=self.plan.image_count,
+            images_made=counts[0],
+            images_failed=counts[1],
+            chunks_total=self.plan.chunk_count,
+            chunks_done=chunks_done,
+            workers=workers,
+            images_per_s=images_per_s,
+            eta_s=left / images_per_s if images_per_s and state == "running" else None,
+        )
+
+    def _state(self, begun: bool, reports: list[WorkerReport]) -> State:
+        if self._folder.is_cancelled():
+            return "cancelled"
+        return "running" if begun or self._held_by(reports) else "queued"
+
+    def _held_by(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
+        return [report for report in reports if any(held.startswith(f"{self.plan.run_id}/") for held in report.chunks)]
+
+    def _speed(self, images: int, reports: list[WorkerReport]) -> float | None:
+        """Return images/s over the last readings, or before there are two, what the workers at this run say."""
+        now = time.monotonic()
+        self._samples.append((now, images))
+        while self._samples[0][0] < now - _SPEED_WINDOW_S and len(self._samples) > 2:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        if images > before:
+            return (images - before) / (now - since)
+        return sum(report.images_per_s for report in self._held_by(reports)) or None
+
+    def _read_done(self, committed: set[int], live: dict[int, tuple[int, int]]) -> None:
+        """Learn what new chunks came to: from Redis if it counted all their images, else from the store."""
+        new = committed - self._done.keys()
+        self._done.update({chunk: live[chunk] for chunk in new if sum(live.get(chunk, ())) == self._size(chunk)})
+        unknown = sorted(new - self._done.keys())
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="read-stats") as readers:
+            for stats in readers.map(self._folder.read_stats, unknown):
+                self._done[stats.chunk] = (stats.images, stats.failed)
+
+    def _size(self, chunk: int) -> int:
+        return min(self.plan.images_per_chunk, self.plan.image_count - chunk * self.plan.images_per_chunk)
+
+    def _live_counts(self) -> dict[int, tuple[int, int]]:
+        try:
+            return self._broker.progress(self.plan.run_id) if self._broker else {}
+        except BrokerError:
+            return {}
+
+    def _reports(self) -> list[WorkerReport] | None:
+        try:
+            return self._broker.workers() if self._broker else None
+        except BrokerError:
+            return None
+
+
+def _sum(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    made, failed = 0, 0
+    for chunk_made, chunk_failed in counts:
+        made, failed = made + chunk_made, failed + chunk_failed
+    return made, failed

@@ -1,0 +1,128 @@
+"""Submit a run: check everything, write it to the store, then queue it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ddim_core.contracts.plan import RunPlan
+from ddim_core.errors import BrokerError, Fault, RunExistsError
+from ddim_core.storage.objects import normalise_url
+from ddim_core.storage.run_folder import RunFolder
+from producer.broker import Broker
+from producer.model import read_model
+from producer.planning import RunOptions, Spool, chunk_files, is_same_run, plan_run, spooled
+from producer.rows import Row
+from producer.validate import RequestChecker, checked
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRun:
+    """A run that is fit to be made, of which nothing is written or queued yet."""
+
+    folder: RunFolder
+    plan: RunPlan
+    spool: Spool
+
+    def written_plan(self) -> RunPlan | None:
+        """Return the plan that the folder holds, if it is of this same run, and None if it holds no run.
+
+        Raises:
+            RunExistsError: The folder holds another run, or what is left of one.
+        """
+        if not self.folder.has_plan():
+            if self.folder.committed_chunks():
+                raise RunExistsError(
+                    f"the output must be a folder without a run, but {self.folder.url} holds parts of one that has no "
+                    "run.json; choose another"
+                )
+            return None
+        written = self.folder.read_plan()
+        if not is_same_run(written, self.plan):
+            raise RunExistsError(
+                f"the output must be a folder without a run, but {self.folder.url} holds another one "
+                f"({written.image_count} images, {written.created_at}); choose another"
+            )
+        return written
+
+    def write(self) -> None:
+        """Write the chunks, then the plan, which makes them a run.
+
+        Raises:
+            OutputError: The store takes no objects.
+            RunExistsError: Somebody else's run got there first.
+        """
+        self.folder.store.check_writable()
+        for chunk, data in enumerate(chunk_files(self.spool, self.plan.images_per_chunk)):
+            self.folder.write_chunk(chunk, data)
+        self.folder.write_plan(self.plan)
+
+
+@contextmanager
+def prepared(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> Iterator[PreparedRun]:
+    """Check a run whole, without writing to its store; ``source`` names the input in messages.
+
+    Raises:
+        RequestFaults: The requests have faults.
+        InputError: There are none, or the output or the checkpoint cannot be used.
+    """
+    url = normalise_url(options.out)
+    model = read_model(options.model)
+    requests = checked(rows, RequestChecker(model, options.defaults), source)
+    with spooled(requests) as spool:
+        yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool)
+
+
+def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker: Broker) -> RunFolder:
+    """Write and queue a run, and return its folder; if anything is wrong with it, do neither.
+
+    Raises:
+        InputError: The input or the output cannot be used, or holds a run already.
+        BrokerError: Redis does not answer.
+    """
+    broker.ping()
+    with prepared(rows, source, options) as run:
+        if run.written_plan() is not None:
+            raise RunExistsError(
+                f"the output must be a folder without a run, but {run.folder.url} holds this same one; "
+                f"to go on with it: ddim-fleet resume {run.folder.url}"
+            )
+        run.write()
+        enqueue(run.folder, run.plan, broker)
+    return run.folder
+
+
+def enqueue(folder: RunFolder, plan: RunPlan, broker: Broker) -> int:
+    """Queue every chunk of a written run that is neither committed nor in a worker's hands; return how many.
+
+    Raises:
+        BrokerError: Redis failed on the way; the run stays written, and this can be called again.
+    """
+    done = folder.committed_chunks()
+    missing = [chunk for chunk in range(plan.chunk_count) if chunk not in done]
+    try:
+        broker.register(plan, folder.url, done)
+        held = broker.leased_chunks(plan, missing)
+        missing = [chunk for chunk in missing if chunk not in held]
+        broker.queue_chunks(plan, folder.url, missing)
+        if len(done) == plan.chunk_count:
+            broker.queue_finish(plan, folder.url)
+    except BrokerError as exc:
+        raise BrokerError(f"{exc}. The run is written; to queue it: ddim-fleet resume {folder.url}") from exc
+    return len(missing)
+
+
+def resume(folder: RunFolder, broker: Broker) -> int:
+    """Queue what is missing of a run; return how many chunks that was, 0 if the run is whole.
+
+    Raises:
+        RunNotFoundError: The folder holds no run.
+        BrokerError: Redis does not answer.
+    """
+    plan = folder.read_plan()
+    broker.ping()
+    if folder.read_manifest() is not None:
+        return 0
+    folder.uncancel()
+    return enqueue(folder, plan, broker)
