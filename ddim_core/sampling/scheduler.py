@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from numbers import Integral
+from operator import index
 from typing import Any
 
 import mindspore as ms
@@ -23,6 +23,7 @@ from ddim_core.schedule import (
     betas,
     table_of_all_timesteps,
     timesteps,
+    update_factors,
 )
 
 __all__ = ["DDIMScheduler", "DDIMSchedulerOutput"]
@@ -137,6 +138,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
             ScheduleError: ``set_timesteps`` was not called, ``eta`` is out of range, both ``generator`` and
                 ``variance_noise`` were given, or ``timestep`` does not fit the batch.
             IndexError: An int ``timestep`` is outside the schedule.
+            TypeError: ``timestep`` is neither an int nor a tensor.
         """
         table = self._table(eta, use_clipped_model_output)
         z = _noise(model_output, sample.dtype, generator, variance_noise) if eta > 0 else None
@@ -174,12 +176,10 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
                     f"timestep must be one number or one for each of {batch_size} samples, got shape {timestep.shape}"
                 )
             return timestep
-        if not isinstance(timestep, Integral):
-            raise TypeError(f"timestep must be an int or a tensor, got {timestep!r:.80}")
-        if not 0 <= int(timestep) < len(self):
+        if not 0 <= index(timestep) < len(self):
             raise IndexError(f"timestep must be from 0 to {len(self) - 1}, got {timestep}")
         # A Python int would be compiled into the graph, once for each value.
-        return ms.Tensor(int(timestep), ms.int64)
+        return ms.Tensor(index(timestep), ms.int64)
 
     def _bound(self, shape: tuple[int, ...]) -> Bound | None:
         """Return how x0 is bounded: the bound, and for a quantile how many of the largest ``|x0|`` it takes.

@@ -119,9 +119,9 @@ def table_of_all_timesteps(config: ScheduleConfig, num_inference_steps: int, eta
 def update_factors(table: StepTable, *, clipped_eps: bool = False) -> Float64Array:
     """Return the six factors of a fused update for each step, ``[steps, 6]``.
 
-    ``x0 = f0 x + f1 out``, which the caller then clips or thresholds, and ``x_prev = f2 x0 + f3 x + f4 out + f5 z``: the
-    direction term ``prev_from_eps * eps`` is spread over x0, x and the model output, so that one compiled graph serves
-    both sources of eps.
+    ``x0 = f0 x + f1 out``, which the caller then clips or thresholds, and ``x_prev = f2 x0 + f3 x + f4 out + f5 z``.
+    The direction term ``prev_from_eps * eps`` is spread over x0, x and the model output, so that one compiled graph
+    serves both sources of eps.
 
     Args:
         table: Whose steps.
