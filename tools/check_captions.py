@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from tools.shapes import (
     BACKGROUNDS,
@@ -40,7 +41,7 @@ LEAST_MARGIN = 0.04
 LARGEST_COLOUR_ERROR = 45.0
 # Objects differ from their background by 75 or more; less contrast than this is an empty picture.
 LEAST_CONTRAST = 40.0
-# Positions lie 12 to 17 pixels from the centre, so half of that tells them apart.
+# Positions lie 11 to 17 pixels from the centre, so half of that tells them apart.
 POSITION_LIMIT = 6.5
 ATTRIBUTES = ("shape", "colour", "size", "position", "background")
 BORDER = 2
@@ -177,9 +178,9 @@ def contact_sheet(pictures: npt.NDArray[np.uint8], columns: int = 10) -> npt.NDA
 
 def sample(folder: Path, captions: list[str], options: argparse.Namespace) -> npt.NDArray[np.uint8]:
     """Return one picture ``[64, 64, 3]`` per caption from the checkpoint in ``folder``, made with PyTorch."""
-    # Imported here, so that reading pictures needs NumPy alone.
-    import torch
-    from diffusers import StableDiffusionPipeline
+    # Imported here, so that reading pictures needs neither of them.
+    import torch  # noqa: PLC0415
+    from diffusers import StableDiffusionPipeline  # noqa: PLC0415
 
     torch.set_num_threads(options.threads)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
@@ -225,8 +226,6 @@ def main(arguments: list[str] | None = None) -> None:
     wanted = held_out(options.count, options.seed)
     pictures = sample(options.folder, [caption(scene) for scene in wanted], options)
     if options.sheet is not None:
-        from PIL import Image
-
         Image.fromarray(contact_sheet(pictures[:100])).save(options.sheet)
     print(json.dumps({"count": len(wanted), **{k: round(v, 3) for k, v in score(pictures, wanted).items()}}))
 

@@ -146,9 +146,7 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def save_pipeline(
-    folder: Path, text_encoder: CLIPTextModel, vae: AutoencoderKL, unet: UNet2DConditionModel
-) -> None:
+def save_pipeline(folder: Path, text_encoder: CLIPTextModel, vae: AutoencoderKL, unet: UNet2DConditionModel) -> None:
     """Write the folder that ``StableDiffusionPipeline.from_pretrained`` reads, weights as float16."""
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),

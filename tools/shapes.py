@@ -50,7 +50,7 @@ POSITIONS: dict[str, tuple[int, int]] = {
     "bottom": (0, 1),
 }
 # How far a position lies from the centre in pixels; the shape and its jitter stay inside the picture.
-OFFSETS: dict[str, float] = {"large": 12.0, "small": 17.0}
+OFFSETS: dict[str, float] = {"large": 11.0, "small": 17.0}
 PHRASES: dict[str, tuple[str, ...]] = {
     "centre": ("in the centre", "in the center", "in the middle"),
     "left": ("on the left",),

@@ -143,7 +143,7 @@ def to_tensor(pictures: Any) -> Tensor:
 
 
 def random_crops(x: Tensor, copies: int = 2) -> Tensor:
-    """Return quarters of pictures ``[N, 3, 64, 64]`` as ``[copies * N, 3, 32, 32]``: most hold an edge, at a quarter of the cost."""
+    """Return ``[copies * N, 3, 32, 32]`` cut out of ``[N, 3, 64, 64]``: most hold an edge, at a quarter of the cost."""
     side = x.shape[-1] // 2
     corners = torch.randint(0, side + 1, (copies, 2)).tolist()
     return torch.cat([x[..., row : row + side, column : column + side] for row, column in corners])
@@ -222,6 +222,7 @@ class Denoiser(nn.Module):
         return torch.as_tensor(ids)
 
     def forward(self, x: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        """Return the predicted v for noisy latents ``x: [N, 4, 8, 8]``."""
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.text_encoder(tokens).last_hidden_state
             return torch.as_tensor(self.unet(x, t, hidden).sample).float()
