@@ -1,4 +1,4 @@
-"""Lays the images of a finished run out on one sheet, with their captions: ``python tools/contact_sheet.py RUN_URL SHEET.png``."""
+"""Lays a run's images out on one sheet with their captions: ``python tools/contact_sheet.py RUN_URL SHEET.png``."""
 
 from __future__ import annotations
 
