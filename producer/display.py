@@ -96,9 +96,12 @@ def _follow_in_lines(read: Callable[[], RunStatus], console: Console) -> RunStat
 
 
 def _phase(status: RunStatus) -> str:
-    if status.state == "queued" and status.workers == 0:
+    if status.is_over or status.images_made + status.images_failed:
+        return status.state
+    if status.workers == 0:
         return "queued, no worker yet"
-    return status.state
+    devices = "1 device" if status.workers == 1 else f"{status.workers} devices"
+    return f"starting: compiling on {devices}" if status.workers else status.state
 
 
 def _figures(status: RunStatus) -> str:

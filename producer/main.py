@@ -49,18 +49,23 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+_HELP = """Make images in bulk with DDIM diffusion models, on one machine or on a fleet of Ascend NPUs.
+
+\b
+A first run, with a small model that comes along:
+    ddim-fleet run prompts.txt --out ./images
+
+\b
+Exit codes: 0 all images made, 1 bad input or usage, 2 the system failed,
+3 some requests failed, 130 interrupted. With --debug, errors come with
+the place in the program that they come from.
+"""
+
+
+@click.command(cls=LazyGroup, help=_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="ddim-fleet")
 def cli() -> None:
-    r"""Make images in bulk with DDIM diffusion models, on one machine or on a fleet of Ascend NPUs.
-
-    \b
-    A first run, with a small model that comes along:
-        ddim-fleet run prompts.txt --out ./images
-
-    Exit codes: 0 all images made, 1 bad input or usage, 2 the system failed, 3 some requests failed, 130 interrupted.
-    Each command takes --help, and --debug to see where an error comes from.
-    """
+    """Take the options that stand before a command."""
 
 
 def main() -> None:

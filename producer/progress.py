@@ -36,6 +36,8 @@ class RunStatus:
     chunks_done: int
     workers: int | None
     """Workers that are alive on the broker, at this run or at another; None if Redis does not answer."""
+    workers_starting: int
+    """Those of them that cannot make images yet, because they load and compile."""
     images_per_s: float | None
     eta_s: float | None
 
@@ -73,7 +75,7 @@ class RunProgress:
             state="finished",
             counts=(manifest.images, manifest.failed),
             chunks_done=manifest.chunks,
-            workers=None if (reports := self._reports()) is None else len(reports),
+            reports=self._reports(),
             images_per_s=manifest.images / manifest.seconds if manifest.seconds else None,
         )
 
@@ -87,7 +89,7 @@ class RunProgress:
             state=self._state(bool(committed) or made + failed > 0, reports or []),
             counts=(made, failed),
             chunks_done=len(committed),
-            workers=None if reports is None else len(reports),
+            reports=reports,
             images_per_s=self._speed(made + failed, reports or []),
         )
 
@@ -97,7 +99,7 @@ class RunProgress:
         state: State,
         counts: tuple[int, int],
         chunks_done: int,
-        workers: int | None,
+        reports: list[WorkerReport] | None,
         images_per_s: float | None,
     ) -> RunStatus:
         left = self.plan.image_count - sum(counts)
@@ -110,7 +112,8 @@ class RunProgress:
             images_failed=counts[1],
             chunks_total=self.plan.chunk_count,
             chunks_done=chunks_done,
-            workers=workers,
+            workers=None if reports is None else len(reports),
+            workers_starting=sum(report.state == "starting" for report in reports or []),
             images_per_s=images_per_s,
             eta_s=left / images_per_s if images_per_s and state == "running" else None,
         )

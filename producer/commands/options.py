@@ -49,7 +49,10 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
 
     Raises:
         InputError: One has a value that no run can have.
+        UsageError: ``--out`` is missing.
     """
+    if given["out"] is None:
+        raise click.UsageError("Missing option '--out'.", click.get_current_context())
     defaults = {name: given[name] for name in _DEFAULTS_FOR_REQUESTS if given[name] is not None}
     if given["scheduler"]:
         defaults["scheduler"] = dict(map(_name_and_value, given["scheduler"]))
@@ -72,7 +75,7 @@ def _name_and_value(text: str) -> tuple[str, Any]:
 
 def _run_as_a_whole() -> list[Callable[[Decorated], Decorated]]:
     return [
-        click.option("--out", required=True, metavar="URL", help="The run's folder: a path, file:// or s3:// URL."),
+        click.option("--out", metavar="URL", help="The run's folder: a path, file:// or s3:// URL."),
         click.option(
             "--model",
             default="shapes",

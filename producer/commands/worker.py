@@ -12,5 +12,5 @@ import click
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(arguments: tuple[str, ...]) -> None:
     """Serve this host's devices; the arguments are those of `python -m workers`."""
-    # The producer never imports the workers; and a process manager's signals reach the supervisor without a parent between.
+    # The producer never imports the workers, and signals must reach the supervisor with no parent between.
     os.execv(sys.executable, [sys.executable, "-m", "workers", *arguments])  # noqa: S606

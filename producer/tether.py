@@ -1,0 +1,30 @@
+"""Become another program that ends with its parent: ``python -m producer.tether PARENT_PID PROGRAM ARGUMENTS...``.
+
+A program between, and not a hook after ``fork``, because a process with threads must not run Python there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def command(program: list[str]) -> list[str]:
+    """Return the command that starts ``program`` as a child that gets SIGTERM when this process, or thread, ends."""
+    return [sys.executable, "-m", "producer.tether", str(os.getpid()), *program]
+
+
+def _become(parent_pid: int, program: list[str]) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent_pid:
+            sys.exit(f"the parent, process {parent_pid}, ended before {program[0]} started")
+    os.execv(program[0], program)  # noqa: S606
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])
