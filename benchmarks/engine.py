@@ -1,7 +1,7 @@
-"""Images per second of the sampling service and of mindone's pipeline: same weights, batch, steps, guidance, one process.
+"""Images per second of the sampling service and of mindone's pipeline: same weights, batch, steps, guidance, process.
 
-mindone's pipeline runs eagerly, as its users run it, with the CPU kernels that it lacks replaced by ours: without them it
-does not run on the CPU at all.
+mindone's pipeline runs eagerly, as its users run it, with the CPU kernels that it lacks replaced by ours: without them
+it does not run on the CPU at all.
 """
 
 from __future__ import annotations
