@@ -7,3 +7,5 @@ import os
 # Set before anything imports NumPy or MindSpore: two busy-waiting thread pools on two cores starve each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+pytest_plugins = ["tests.integration.s3_server"]

@@ -138,15 +138,29 @@ class RunFolder:
 
     def committed_chunks(self) -> set[int]:
         """Return the chunks that are done: those with a manifest part."""
-        return {int(match[1]) for path, _ in self.store.list("parts") if (match := _PART.match(path))}
+        return set(self.part_sizes())
+
+    def part_sizes(self) -> dict[int, int]:
+        """Return the chunks that are done, with the size of their manifest part in bytes."""
+        return {int(match[1]): size for path, size in self.store.list("parts") if (match := _PART.match(path))}
 
     def is_committed(self, chunk: int) -> bool:
         """Return whether a chunk is done."""
         return self.store.exists(part_path(chunk))
 
     def read_records(self, chunk: int) -> list[Record]:
-        """Return the rows of a chunk that is done."""
-        return decode_part(self.store.get(part_path(chunk)))
+        """Return the rows of a chunk that is done.
+
+        Raises:
+            FileNotFoundError: The chunk is not done.
+            StorageError: Its part is damaged.
+        """
+        path = part_path(chunk)
+        data = self.store.get(path)
+        try:
+            return decode_part(data)
+        except (pa.ArrowException, TypeError) as exc:
+            raise StorageError(f"{self.url}/{path} is damaged: {exc}") from exc
 
     def records(self) -> Iterator[Record]:
         """Yield the rows of all chunks that are done, in the order of their keys, a chunk in memory at a time."""

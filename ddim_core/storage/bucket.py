@@ -1,0 +1,168 @@
+"""An S3 bucket as an object store, with limits on how long a dead or misconfigured service can hold us up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+from ddim_core.errors import OutputError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+SMALL_BYTES = 1 << 20
+
+_CONNECT_TIMEOUT_S = 5
+_ANSWER_TIMEOUT_S = 10
+_UPLOAD_TIMEOUT_S = 60
+
+# A service that does not answer is given up after two tries of _ANSWER_TIMEOUT_S, one that answers 503 after seven.
+_BRISK: ClientConfig = {
+    "allow_http": True,
+    "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
+    "read_timeout": timedelta(seconds=_ANSWER_TIMEOUT_S),
+    # Of a whole download; obstore's own 30 s are too short for a shard.
+    "timeout": timedelta(hours=1),
+}
+_BRISK_RETRIES: RetryConfig = {
+    "max_retries": 6,
+    "retry_timeout": timedelta(seconds=15),
+    "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=4), "base": 2},
+}
+# obstore uploads in pieces of 5 MB, a dozen at once; each has _UPLOAD_TIMEOUT_S.
+_UPLOAD: ClientConfig = {
+    "allow_http": True,
+    "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
+    "timeout": timedelta(seconds=_UPLOAD_TIMEOUT_S),
+}
+_UPLOAD_RETRIES: RetryConfig = {**_BRISK_RETRIES, "retry_timeout": timedelta(seconds=_UPLOAD_TIMEOUT_S)}
+
+# Where obstore finds credentials apart from the two keys; the profiles of the AWS tools (~/.aws) are not read.
+_OTHER_CREDENTIALS = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_SKIP_SIGNATURE",
+    "AWS_METADATA_ENDPOINT",
+)
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_ANSWER = (r"status code: (\d+ [\w ]+)", r"<Code>(.*?)</Code>", r"<Message>(.*?)</Message>")
+_SET_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+
+
+class Bucket:
+    """The objects of a bucket below one prefix."""
+
+    def __init__(self, name: str, prefix: str) -> None:
+        """Name the bucket; the service is not asked yet.
+
+        Raises:
+            OutputError: The environment lacks credentials, or its endpoint is no URL.
+        """
+        check_settings(os.environ)
+        self._name, self._prefix = name, prefix
+        self._brisk = self._open(_BRISK, _BRISK_RETRIES)
+        self._upload = self._open(_UPLOAD, _UPLOAD_RETRIES)
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object, replacing one of the same name."""
+        obstore.put(self._brisk if len(data) <= SMALL_BYTES else self._upload, path, data)
+
+    def put_new(self, path: str, data: bytes) -> bool:
+        """Write an object unless there is one; return whether this call wrote it.
+
+        Atomic where the service knows conditional puts. Swift answers 501 to them, and obstore would retry that; OBS
+        documents none, and a service that ignores the condition would overwrite: hence the look before, and no retries.
+        """
+        if self.size_bytes(path) is not None:
+            return False
+        try:
+            obstore.put(self._open(_BRISK, {"max_retries": 0}), path, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except BaseError:
+            return self._put_unless_there(path, data)
+        return True
+
+    def get(self, path: str) -> bytes:
+        """Return an object's bytes."""
+        return bytes(obstore.get(self._brisk, path).bytes())
+
+    def size_bytes(self, path: str) -> int | None:
+        """Return an object's size, or None if there is none."""
+        try:
+            return int(obstore.head(self._brisk, path)["size"])
+        except FileNotFoundError:
+            return None
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of the objects below ``prefix``."""
+        for batch in obstore.list(self._brisk, prefix, chunk_size=1000):
+            yield from ((meta["path"], int(meta["size"])) for meta in batch)
+
+    def delete(self, path: str) -> None:
+        """Remove an object, if there is one."""
+        obstore.delete(self._brisk, path)
+
+    def _put_unless_there(self, path: str, data: bytes) -> bool:
+        """Write after a refused conditional put; one that was done although its answer got lost counts as ours."""
+        try:
+            return self.get(path) == data
+        except FileNotFoundError:
+            self.put(path, data)
+            return True
+
+    def _open(self, client: ClientConfig, retries: RetryConfig) -> S3Store:
+        return S3Store(self._name, prefix=self._prefix or None, client_options=client, retry_config=retries)
+
+
+def check_settings(environment: Mapping[str, str]) -> None:
+    """Refuse settings with which obstore would panic, or search for credentials where there are none.
+
+    Raises:
+        OutputError: Says which variable to set.
+    """
+    endpoint = next((environment[name] for name in _ENDPOINTS if environment.get(name)), None)
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise OutputError(f"the S3 endpoint must start with https:// or http://, got {endpoint!r} in AWS_ENDPOINT_URL")
+    keys = [environment.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    if any(key is not None for key in keys) and not all(keys):
+        raise OutputError(f"S3 needs both halves of its credentials; {_SET_KEYS}")
+    # Without an endpoint this is AWS, where a machine's role may supply them.
+    if endpoint is not None and not all(keys) and not any(environment.get(name) for name in _OTHER_CREDENTIALS):
+        raise OutputError(f"S3 at {endpoint} needs credentials; {_SET_KEYS}")
+
+
+def bucket_is_missing(exc: Exception) -> bool:
+    """Return whether the service said that there is no such bucket."""
+    return "<Code>NoSuchBucket</Code>" in str(exc)
+
+
+def reason(exc: Exception) -> str:
+    """Return in one line what a service answered, or what kept it from answering, out of obstore's debug dump."""
+    text = str(exc).strip()
+    if "/latest/api/token" in text or "/latest/meta-data" in text:
+        return f"no S3 credentials; {_SET_KEYS}"
+    line = text.split("\n", 1)[0]
+    request = re.search(r"Error performing (\w+ \S+)", line)
+    where = f" ({request[1]})" if request else ""
+    return _cause(text, line)[:300] + where
+
+
+def _cause(text: str, line: str) -> str:
+    answer = [match[1].strip() for pattern in _ANSWER if (match := re.search(pattern, text))]
+    if answer:
+        return ": ".join(answer)
+    if "error sending request" in line:
+        if re.search(r"kind: Timeout|TimedOut|ConnectTimeout", text):
+            return "the service did not answer in time"
+        system = re.findall(r'message: "(.*?)"', text)
+        return f"the service cannot be reached: {system[-1]}" if system else "the service cannot be reached"
+    return line.rsplit(" - ", 1)[-1].strip()

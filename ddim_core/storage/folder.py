@@ -1,0 +1,117 @@
+"""A folder as an object store: every write is atomic, and on the disk before it is reported done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from stat import S_ISDIR
+
+from ddim_core.errors import OutputError
+
+_STAGED = re.compile(r"#\d+$")
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+class Folder:
+    """The files below one folder, which need not exist before the first write.
+
+    A write is staged beside its target as ``name#<digits>``. A killed process may leave one behind: no verb shows it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Name the folder.
+
+        Raises:
+            OutputError: A file stands where the folder, or one above it, should be.
+        """
+        self._root = root
+        for path in (root, *root.parents):
+            try:
+                mode = path.stat().st_mode
+            except OSError:
+                continue
+            if not S_ISDIR(mode):
+                raise OutputError(f"a store must be a folder, but {path} is a file; choose another")
+            return
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write a file, replacing one of the same name."""
+        with self._staged(path, data) as (staged, target):
+            staged.replace(target)
+
+    def put_new(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; return whether this call wrote it."""
+        if self.size_bytes(path) is not None:
+            return False
+        with self._staged(path, data) as (staged, target):
+            try:
+                target.hardlink_to(staged)
+            except FileExistsError:
+                return False
+            except OSError as exc:
+                if exc.errno not in _NO_LINKS:
+                    raise
+                staged.replace(target)
+        return True
+
+    def get(self, path: str) -> bytes:
+        """Return a file's bytes."""
+        return (self._root / path).read_bytes()
+
+    def size_bytes(self, path: str) -> int | None:
+        """Return a file's size, or None if there is none."""
+        try:
+            return (self._root / path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Yield path and size of the files below ``prefix``, without those that are still being written."""
+        for folder, _, names in os.walk(self._root / prefix, onerror=_raise_unless_missing):
+            for name in names:
+                path = (Path(folder) / name).relative_to(self._root).as_posix()
+                size_bytes = None if _STAGED.search(name) else self.size_bytes(path)
+                if size_bytes is not None:
+                    yield path, size_bytes
+
+    def delete(self, path: str) -> None:
+        """Remove a file, if there is one."""
+        (self._root / path).unlink(missing_ok=True)
+
+    @contextmanager
+    def _staged(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """Write ``data`` beside its target; what the caller then renames or links survives a power cut."""
+        target = self._root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = target.with_name(f"{target.name}#{secrets.randbits(63)}")
+        try:
+            with staged.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield staged, target
+            _sync_folder(target.parent)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a new name to the disk: without it a commit marker could outlive the shard that it stands for."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _raise_unless_missing(exc: OSError) -> None:
+    if not isinstance(exc, (FileNotFoundError, NotADirectoryError)):
+        raise exc

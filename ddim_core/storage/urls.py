@@ -1,0 +1,74 @@
+"""Store URLs: which are accepted, and the one form in which they travel."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from ddim_core.errors import OutputError
+
+SCHEMES = ("file", "s3")
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):/")
+
+
+def normalise_url(url: str) -> str:
+    """Return a store URL in one form: an absolute ``file://`` URL for a path, no trailing slash.
+
+    A ``file://`` URL is percent-encoded, as everywhere; what follows ``s3://`` is taken as written, as AWS tools do.
+
+    Raises:
+        OutputError: The scheme is not one of ``SCHEMES``, a bucket is missing, or no folder can have that name.
+    """
+    if not url.strip() or "\0" in url:
+        raise OutputError(f"a store URL must name a folder or a bucket, got {url!r}")
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else None
+    if scheme is None:
+        return _absolute(Path(url), url).as_uri()
+    rest = url[len(scheme) + 1 :]
+    if scheme not in SCHEMES:
+        allowed = ", ".join(f"{known}://" for known in SCHEMES)
+        raise OutputError(f"a store URL must start with one of {allowed} or be a path, got {url!r}")
+    return _file_url(rest, url) if scheme == "file" else _bucket_url(rest, url)
+
+
+def folder_of(url: str) -> Path:
+    """Return the folder that a ``file://`` URL in its one form names."""
+    return Path(unquote(url.removeprefix("file://")))
+
+
+def bucket_of(url: str) -> tuple[str, str]:
+    """Return bucket and prefix that an ``s3://`` URL in its one form names; the prefix may be empty."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return bucket, prefix
+
+
+def _file_url(rest: str, url: str) -> str:
+    path = rest.removeprefix("//localhost") if rest.startswith("//localhost/") else rest.removeprefix("//")
+    if not rest.startswith("//") or not path.startswith("/"):
+        raise OutputError(f"a file URL must be absolute, as in file:///data/run, got {url!r}")
+    return _absolute(Path(unquote(path)), url).as_uri()
+
+
+def _bucket_url(rest: str, url: str) -> str:
+    bucket, _, prefix = rest.removeprefix("//").partition("/")
+    if not rest.startswith("//") or not bucket:
+        raise OutputError(f"an s3 URL must name a bucket, as in s3://bucket/folder, got {url!r}")
+    if "@" in bucket:
+        # Not shown: what stands before the @ may be a secret key.
+        raise OutputError("an s3 URL must hold no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
+    segments = [segment for segment in prefix.split("/") if segment]
+    if ":" in bucket or "." in segments or ".." in segments or re.search(r"[?#]", rest):
+        raise OutputError(f"an s3 URL must be s3://bucket/folder, with no port, '.', '..', '?' or '#', got {url!r}")
+    return "/".join((f"s3://{bucket}", *segments))
+
+
+def _absolute(path: Path, url: str) -> Path:
+    """Return an absolute path; links stay as they are, since another host may have the same name lead elsewhere."""
+    try:
+        path = path.expanduser().absolute()
+        return path.resolve() if ".." in path.parts else path
+    except (OSError, RuntimeError) as exc:
+        raise OutputError(f"the path {url!r} must name a folder: {exc}") from exc

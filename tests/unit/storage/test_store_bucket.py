@@ -1,0 +1,74 @@
+"""S3 settings that cannot work are refused at once, and a service's answer becomes one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddim_core.errors import OutputError
+from ddim_core.storage.bucket import check_settings, reason
+
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+ENDPOINT = {"AWS_ENDPOINT_URL": "https://obs.example.com"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        KEYS,
+        {**ENDPOINT, **KEYS},
+        {},
+        {**ENDPOINT, "AWS_SKIP_SIGNATURE": "true"},
+        {**ENDPOINT, "AWS_WEB_IDENTITY_TOKEN_FILE": "/token"},
+    ],
+)
+def test_settings_that_can_work_are_accepted(environment: dict[str, str]) -> None:
+    """Without an endpoint this is AWS, where a machine's role may give credentials that no variable names."""
+    check_settings(environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "rule"),
+    [
+        ({**KEYS, "AWS_ENDPOINT_URL": "obs.example.com"}, "must start with https:// or http://, got 'obs.example.com'"),
+        ({**KEYS, "AWS_ENDPOINT_URL_S3": "127.0.0.1:9000"}, "must start with https://"),
+        (ENDPOINT, "S3 at https://obs.example.com needs credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ACCESS_KEY_ID": "key"}, "needs both halves of its credentials"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "needs both halves of its credentials"),
+        ({"AWS_SECRET_ACCESS_KEY": "secret"}, "needs both halves of its credentials"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(environment: dict[str, str], rule: str) -> None:
+    """Obstore panics at an endpoint without a scheme, and looks for a machine role where there is none."""
+    with pytest.raises(OutputError, match=rule):
+        check_settings(environment)
+
+
+@pytest.mark.parametrize(
+    ("dump", "line"),
+    [
+        (
+            "The operation lacked the necessary privileges: Error performing PUT http://h/b/x in 3ms - Server returned "
+            "non-2xx status code: 403 Forbidden: <?xml?>\n<Error><Code>InvalidAccessKeyId</Code><Message>No such key."
+            "</Message></Error>\n\nDebug source:\n...",
+            "403 Forbidden: InvalidAccessKeyId: No such key. (PUT http://h/b/x)",
+        ),
+        (
+            "Generic S3 error: Error performing GET http://h/b in 9ms - Server returned non-2xx status code: 502 Bad "
+            "Gateway: \n\nDebug source:\n...",
+            "502 Bad Gateway (GET http://h/b)",
+        ),
+        (
+            "Generic S3 error: Error performing PUT http://h/b in 1s - HTTP error: error sending request\n\nDebug "
+            'source:\nkind: Connect, message: "Connection refused"',
+            "the service cannot be reached: Connection refused (PUT http://h/b)",
+        ),
+        (
+            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 20s - HTTP error",
+            "no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ),
+        ("Something new\nand more", "Something new"),
+    ],
+)
+def test_an_answer_becomes_one_line(dump: str, line: str) -> None:
+    """Obstore appends a page of debug output to each error."""
+    assert reason(Exception(dump)) == line
