@@ -109,7 +109,7 @@ def _triangle(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _star(x: FloatArray, y: FloatArray) -> FloatArray:
-    return _pointed(x, y - np.float32(0.11), 5, 1.18, 0.47)
+    return _pointed(x, y - np.float32(0.11), 5, 1.14, 0.46)
 
 
 def _cross(x: FloatArray, y: FloatArray) -> FloatArray:
