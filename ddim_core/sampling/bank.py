@@ -1,0 +1,109 @@
+"""The coefficient rows of all schedules in use, as one array that is uploaded when it changes.
+
+A lane on the device points at a row; each row says which row comes next, so the rows of a table need not be neighbours
+and the last one leads to row 0, where a lane rests: the device needs no word from the host when a sample ends.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ddim_core.errors import SampleError
+from ddim_core.schedule import ScheduleConfig, StepTable, step_table
+
+COLUMNS = (
+    "next_row",  # exact: float32 counts to 2**24
+    "timestep",
+    "x0_from_x",
+    "x0_from_out",
+    "eps_from_x",
+    "eps_from_out",
+    "prev_from_x0",
+    "prev_from_eps",
+    "sigma",
+    "x0_limit",  # |x0| is clipped to this; the largest float32 where the schedule does not clip
+    "threshold_quantile",  # 0 where the schedule has no dynamic thresholding
+    "threshold_limit",
+)
+IDLE_ROW = 0
+
+_NO_LIMIT = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class TableKey:
+    """What determines a table's rows; samples with equal keys share them."""
+
+    schedule: ScheduleConfig
+    num_inference_steps: int
+    eta: float
+
+
+class CoefficientBank:
+    """Rows of step tables, shared by key, counted while in use, evicted least recently used first."""
+
+    def __init__(self, capacity: int) -> None:
+        """Make a bank of ``capacity`` rows, of which row 0 is the idle one."""
+        self.rows: npt.NDArray[np.float32] = np.zeros((capacity, len(COLUMNS)), np.float32)
+        self.version = 0
+        """Changes whenever ``rows`` does."""
+        self._free = list(range(capacity - 1, IDLE_ROW, -1))
+        self._rows_of: OrderedDict[TableKey, list[int]] = OrderedDict()
+        self._users: dict[TableKey, int] = {}
+
+    def acquire(self, key: TableKey) -> int:
+        """Return the first row of a table, writing its rows if they are not there, and count one more user.
+
+        Raises:
+            SampleError: The tables in use leave too few rows.
+            ScheduleError: No schedule fits the key.
+        """
+        if key not in self._rows_of:
+            self._write(key, step_table(key.schedule, key.num_inference_steps, key.eta))
+        self._rows_of.move_to_end(key)
+        self._users[key] = self._users.get(key, 0) + 1
+        return self._rows_of[key][0]
+
+    def release(self, key: TableKey) -> None:
+        """Count one user less; an unused table stays until its rows are needed."""
+        self._users[key] -= 1
+
+    def clear(self) -> None:
+        """Forget every user; the rows stay."""
+        self._users.clear()
+
+    def _write(self, key: TableKey, table: StepTable) -> None:
+        self._make_room(key.num_inference_steps)
+        rows = [self._free.pop() for _ in range(key.num_inference_steps)]
+        self.rows[rows] = _as_rows(table, [*rows[1:], IDLE_ROW])
+        self._rows_of[key] = rows
+        self.version += 1
+
+    def _make_room(self, num_rows: int) -> None:
+        for key in [key for key in self._rows_of if not self._users.get(key)]:
+            if len(self._free) >= num_rows:
+                break
+            self._free.extend(reversed(self._rows_of.pop(key)))
+        if len(self._free) < num_rows:
+            raise SampleError(
+                f"num_inference_steps must be at most {len(self._free)} while the schedules of other samples fill "
+                f"the bank of {len(self.rows)} rows, got {num_rows}"
+            )
+
+
+def _as_rows(table: StepTable, next_rows: list[int]) -> npt.NDArray[np.float32]:
+    quantile = table.dynamic_thresholding_ratio
+    columns: dict[str, npt.ArrayLike] = {
+        "next_row": next_rows,
+        "timestep": table.timesteps,
+        "x0_limit": _NO_LIMIT if table.clip_sample_range is None else table.clip_sample_range,
+        "threshold_quantile": 0.0 if quantile is None else quantile,
+        "threshold_limit": 1.0 if table.sample_max_value is None else table.sample_max_value,
+    }
+    shape = (len(next_rows),)
+    values = [np.broadcast_to(columns.get(name, getattr(table, name, 0.0)), shape) for name in COLUMNS]
+    return np.stack(values, axis=1).astype(np.float32)

@@ -1,0 +1,142 @@
+"""Twins for the ``mindspore.mint`` functions that have no kernel on the CPU, so that mindone's models run there.
+
+mindone builds its models from ``mindspore.mint``, which is made for Ascend; on the CPU many of its functions end in
+"The kernel X unregistered" at the first use of their result. The older ``mindspore.ops`` has kernels for the same.
+``install`` puts those in place of what UNet2DConditionModel, AutoencoderKL, CLIPTextModel and the Stable Diffusion
+pipeline call. No other module of this package knows that the CPU differs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import mindspore as ms
+from mindspore import mint, ops
+from mindspore.ops.auto_generate import gen_ops_prim
+
+from ddim_core.errors import HostError
+
+Kernel = Callable[..., Any]
+Pair = tuple[int, int]
+
+
+def install() -> None:
+    """Replace what ``mint`` lacks on the CPU; does nothing on other devices and on a second call.
+
+    Call it after ``mindspore.set_device`` and before anything imports mindone: what was built from the old function
+    keeps it.
+
+    Raises:
+        HostError: mindone was imported first.
+    """
+    if ms.get_context("device_target") == "CPU":
+        _install_once()
+
+
+@functools.cache
+def _install_once() -> None:
+    if "mindone" in sys.modules:
+        raise HostError("the CPU kernels must be installed before mindone is imported, got mindone already imported")
+    _replace_everywhere(_twins())
+    from mindone.diffusers.models import activations
+
+    # Compiled, ``Tensor.chunk`` becomes the primitive Chunk whatever ``mint.chunk`` is: its caller must be replaced.
+    activations.GEGLU.construct = _geglu
+
+
+def _replace_everywhere(twins: Mapping[Kernel, Kernel]) -> None:
+    """Replace each function by its twin in every module of MindSpore that holds it under any name."""
+    by_id = {id(lacking): twin for lacking, twin in twins.items()}
+    for name, module in list(sys.modules.items()):
+        if module is None or name.split(".")[0] != "mindspore":
+            continue
+        for attribute, value in list(vars(module).items()):
+            if id(value) in by_id:
+                setattr(module, attribute, by_id[id(value)])
+
+
+def _twins() -> dict[Kernel, Kernel]:
+    functional = mint.nn.functional
+    return {
+        mint.arange: _arange,
+        mint.baddbmm: _baddbmm,
+        mint.chunk: _chunk,
+        mint.split: _split,
+        mint.stack: _stack,
+        functional.embedding: _embedding,
+        functional.gelu: _gelu,
+        functional.layer_norm: _layer_norm,
+        functional.pad: _pad,
+        gen_ops_prim.conv2d_ext_op: _conv2d,
+        gen_ops_prim.conv2d_padding_op: _conv2d,
+    }
+
+
+def _arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Any:
+    return ops.arange(start, end, step, dtype=dtype)
+
+
+def _baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    return ops.mul(input, beta) + ops.mul(ops.bmm(batch1, batch2), alpha)
+
+
+def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
+    return ops.chunk(input, chunks, dim)
+
+
+def _split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> Any:
+    return ops.split(tensor, split_size_or_sections, dim)
+
+
+def _stack(tensors: Any, dim: int = 0) -> Any:
+    return ops.stack(tensors, axis=dim)
+
+
+def _embedding(
+    input: Any,
+    weight: Any,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+) -> Any:
+    """Look rows up; the options that mindone's models leave alone change nothing but gradients and ``max_norm``."""
+    return ops.gather(weight, input, 0)
+
+
+def _gelu(input: Any, *, approximate: str = "none") -> Any:
+    return ops.gelu(input, approximate)
+
+
+def _layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    axis = input.ndim - len(normalized_shape)
+    weight = ops.ones(normalized_shape, input.dtype) if weight is None else weight
+    bias = ops.zeros(normalized_shape, input.dtype) if bias is None else bias
+    return ops.LayerNorm(axis, axis, eps)(input, weight, bias)[0]
+
+
+def _pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+    return ops.pad(input, pad, mode, value)
+
+
+def _conv2d(  # noqa: PLR0913, PLR0917
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Pair = 1,
+    padding: int | Pair | str = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Any:
+    if isinstance(padding, str):
+        return ops.conv2d(input, weight, bias, stride, padding, 0, dilation, groups)
+    return ops.conv2d(input, weight, bias, stride, "pad", padding, dilation, groups)
+
+
+def _geglu(self: Any, hidden_states: Any) -> Any:
+    """GEGLU (https://arxiv.org/abs/2002.05202): project, halve the last axis, gate one half with the other."""
+    hidden, gate = ops.chunk(self.proj(hidden_states), 2, -1)
+    return hidden * self.gelu(gate)

@@ -1,0 +1,174 @@
+"""The sampling loop of one device: specs in, images out, one ``step()`` at a time.
+
+Lives in the thread that owns MindSpore; import it after ``device.start``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TypeAlias
+
+from mindspore import Tensor
+
+from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.contracts.sample import SampledImage, SampleSpec
+from ddim_core.errors import CheckpointError, FleetError, SampleError
+from ddim_core.sampling import device
+from ddim_core.sampling.engine import Engine, Finished, Sample
+from ddim_core.sampling.pipeline import StableDiffusion
+from ddim_core.sampling.runner import DeviceRunner, Job
+from ddim_core.sampling.settings import SamplingSettings
+from ddim_core.sampling.ticket import Outcome, Ticket
+
+logger = logging.getLogger(__name__)
+
+# A finished sample waits at most this many steps for others to fill the decoder's batch.
+_DECODE_PATIENCE_STEPS = 8
+# Samples kept at hand beyond the lanes: enough to fill all of them anew, with their texts encoded in one go.
+_LOOKAHEAD_PER_LANE = 2
+
+
+_Sample: TypeAlias = Sample[Job]
+_Finished: TypeAlias = Finished[Job, Tensor]
+
+
+class Session:
+    """One loaded checkpoint on one device, warmed up."""
+
+    def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
+        """Load the networks and compile the graphs for the default size; takes seconds to minutes.
+
+        Raises:
+            CheckpointError: The weights cannot be loaded, or make NaN.
+        """
+        self._settings = settings
+        self._num_lanes = 2 * settings.slots
+        self._model = StableDiffusion(info, dtype=settings.dtype_on_device, flash_attention=settings.flash_attention)
+        self._runner = DeviceRunner(self._model, self._num_lanes)
+        self._engine: Engine[Job, Tensor] = Engine(self._runner, self._num_lanes)
+        self._tickets: dict[_Sample, Ticket] = {}
+        self._undecoded: deque[_Finished] = deque()
+        self._undecoded_steps = 0
+        self.counts: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._warm_up(info)
+
+    @property
+    def room(self) -> int:
+        """How many more tickets it would like to have at hand."""
+        return _LOOKAHEAD_PER_LANE * self._num_lanes - len(self._engine.waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting, running or to be decoded."""
+        return not self._tickets
+
+    def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
+        """Encode the tickets' texts and queue them; return those that ended already because that failed."""
+        prompts = [prompt for ticket in tickets for prompt in (ticket.spec.prompt, ticket.spec.negative_prompt)]
+        began = time.monotonic()
+        try:
+            texts = self._model.encode(prompts)
+        except Exception as error:
+            return self._failed(tickets, error)
+        self.seconds["text"] += time.monotonic() - began
+        for ticket, text, negative_text in zip(tickets, texts[::2], texts[1::2], strict=True):
+            self._queue(ticket, Job(ticket.spec, text, negative_text))
+        return []
+
+    def step(self) -> list[Outcome]:
+        """Advance all running samples by one timestep; return the tickets that ended."""
+        self._drop_cancelled()
+        began = time.monotonic()
+        try:
+            finished = self._engine.step()
+        except Exception as error:
+            self._runner.reset()
+            return self._failed([self._tickets.pop(sample) for sample in self._engine.abort()], error)
+        self.seconds["denoise"] += time.monotonic() - began
+        refused = [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]
+        done = [f for f in finished if f.error is None]
+        self.counts["steps"] += 1
+        self.counts["lane_steps"] += self._engine.lanes_in_use + sum(f.sample.num_lanes for f in done)
+        self._undecoded.extend(done)
+        return refused + self._decode_when_due()
+
+    def abandon(self) -> list[Ticket]:
+        """Return the tickets that have not ended, to be failed; the session is of no further use."""
+        return list(self._tickets.values())
+
+    def _queue(self, ticket: Ticket, job: Job) -> None:
+        ticket.admitted_s = time.monotonic()
+        spec = ticket.spec
+        # As in diffusers: a guidance_scale of 1 or less means no guidance, and one lane instead of two.
+        num_lanes = 2 if spec.guidance_scale > 1 else 1
+        shape = (spec.height, spec.width)
+        sample = Sample(job=job, shape=shape, num_lanes=num_lanes, num_steps=spec.num_inference_steps)
+        self._tickets[sample] = ticket
+        self._engine.submit(sample)
+
+    def _drop_cancelled(self) -> None:
+        for sample in [sample for sample, ticket in self._tickets.items() if ticket.future.cancelled()]:
+            self._engine.cancel(sample)
+            self._undecoded = deque(finished for finished in self._undecoded if finished.sample is not sample)
+            del self._tickets[sample]
+
+    def _decode_when_due(self) -> list[Outcome]:
+        self._undecoded_steps = self._undecoded_steps + 1 if self._undecoded else 0
+        outcomes: list[Outcome] = []
+        while self._undecoded and self._decode_is_due():
+            count = min(self._settings.decode_batch, len(self._undecoded))
+            outcomes += self._decode([self._undecoded.popleft() for _ in range(count)])
+        return outcomes
+
+    def _decode_is_due(self) -> bool:
+        # When a shape's last sample retires nothing runs, so one batch never holds two shapes.
+        full = len(self._undecoded) >= self._settings.decode_batch
+        return full or not self._engine.running or self._undecoded_steps >= _DECODE_PATIENCE_STEPS
+
+    def _decode(self, batch: list[_Finished]) -> list[Outcome]:
+        self._undecoded_steps = 0
+        tickets = [self._tickets.pop(finished.sample) for finished in batch]
+        latents = [finished.result for finished in batch if finished.result is not None]
+        began = time.monotonic()
+        try:
+            decoded = self._model.decode(latents, self._settings.decode_batch)
+        except Exception as error:
+            return self._failed(tickets, error)
+        now = time.monotonic()
+        self.seconds["decode"] += now - began
+        self.counts["images"] += sum(image.finite for image in decoded)
+        return [
+            Outcome(ticket, image=SampledImage(image.pixels, now - ticket.admitted_s))
+            if image.finite
+            else Outcome(ticket, error=SampleError("the image must be made of numbers, got NaN or infinity"))
+            for ticket, image in zip(tickets, decoded, strict=True)
+        ]
+
+    def _failed(self, tickets: Sequence[Ticket], error: Exception) -> list[Outcome]:
+        shared = error if isinstance(error, FleetError) else device.device_error(error)
+        logger.error(
+            "samples failed together", extra={"action": "device_failed", "samples": len(tickets)}, exc_info=error
+        )
+        return [Outcome(ticket, error=shared) for ticket in tickets]
+
+    def _warm_up(self, info: CheckpointInfo) -> None:
+        """Make one picture in one step: compiles every graph that a sample of the default size needs."""
+        began = time.monotonic()
+        self._model.call_eagerly()
+        size = {"height": info.default_height, "width": info.default_width}
+        spec = SampleSpec("", "", 0, 0, 1, 2.0, 0.0, 0.0, schedule=info.schedule, **size)
+        outcomes = self.submit([Ticket(spec, Future())])
+        while not outcomes:
+            outcomes = self.step()
+        if isinstance(outcomes[0].error, SampleError):
+            raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got NaN or infinity")
+        if outcomes[0].error is not None:
+            raise outcomes[0].error
+        self.counts.clear()
+        self.seconds.clear()
+        self.seconds["warm_up"] = time.monotonic() - began
