@@ -52,14 +52,19 @@ def schedule_rule(message: str, field: str | None = None) -> tuple[str | None, s
         return name, rule
     if name.split("[")[0] in PARAMETER_NAMES:
         return f"scheduler.{name}", rule
-    return (None, message) if name == "scheduler" else (field, message)
+    if name == "scheduler":  # parameters must be among ..., got ...
+        return None, message + _meant(message.rpartition("got ")[2], PARAMETER_NAMES)
+    return field, message
 
 
 def known_field(name: str, known: Sequence[str]) -> str:
     """Return the rule that ``name`` breaks by being none of ``known``, with the one that may have been meant."""
+    return f"must be one of {', '.join(known)}, got {got(name)}{_meant(name, known)}"
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name, known, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return f"must be one of {', '.join(known)}, got {got(name)}{meant}"
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def got(value: Any) -> str:
