@@ -1,0 +1,99 @@
+"""The command line of the workers: ``python -m workers``, which people reach as ``ddim-fleet worker``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
+from ddim_core.errors import FleetError
+from workers.board import Board
+from workers.devices import FORMS, choose_devices
+from workers.launcher import Launcher
+from workers.logs import LOG_LEVELS, set_up_logging, without_passwords
+from workers.settings import CHUNKS_IN_FLIGHT, WorkerSettings
+from workers.survey import survey
+
+BROKER_VARIABLE = "DDIM_FLEET_BROKER"
+PROGRAM = "ddim-fleet worker"
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--devices", default="auto", show_default=True, help=f"What to serve: {FORMS}.")
+@click.option("--broker", help=f"Redis; by default ${BROKER_VARIABLE}, else {DEFAULT_BROKER_URL}.")
+@click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="Queue to take chunks from.")
+@click.option("--models", multiple=True, metavar="DIR", help="A folder that holds checkpoints; may be repeated.")
+@click.option("--slots", type=click.IntRange(1, 4096), help="Images that a device denoises at once.")
+@click.option("--chunks-in-flight", type=click.IntRange(1, 64), default=CHUNKS_IN_FLIGHT, show_default=True)
+@click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@click.option("--debug", is_flag=True, help="Show a traceback where a command fails.")
+@click.pass_context
+def command(context: click.Context, devices: str, broker: str | None, models: tuple[str, ...], **options: Any) -> None:
+    """Serve this host's devices: one worker process each, until a signal. The first drains, the second kills.
+
+    Without --devices these are the NPUs, or, where there are none, up to two processes on the CPU.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    broker_url = broker or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER_URL
+    log_level = options["log_level"].upper()
+    set_up_logging(log_level, "launcher")
+    Board(broker_url)  # refuses a URL that is none, before any process is started
+    settings = [
+        WorkerSettings(
+            device=device,
+            broker_url=broker_url,
+            queue=options["queue"],
+            models=models,
+            slots=options["slots"],
+            chunks_in_flight=options["chunks_in_flight"],
+            log_level=log_level,
+        )
+        for device in choose_devices(devices)
+    ]
+    context.exit(Launcher.of(settings).run())
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def devices(as_json: bool) -> None:
+    """List this host's devices and what they have to do."""
+    found = survey()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for device in found["devices"]:
+        click.echo(f"{device['device']}  {device['name'] or device['kind']}  {device['health']}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit code. An error is one line, with ``--debug`` a traceback before it."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return _guarded(lambda: command.main(given, prog_name=PROGRAM, standalone_mode=False), debug="--debug" in given)
+
+
+def _guarded(run: Callable[[], Any], *, debug: bool) -> int:
+    try:
+        return int(run() or 0)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.Abort:
+        return 2
+    except click.ClickException as exc:
+        exc.show()
+        return 1
+    except FleetError as exc:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"{PROGRAM}: {without_passwords(str(exc))}", err=True)
+        return exc.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""One chunk in this process: who may work on it, and what becomes of it when something fails."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ddim_core.contracts.plan import ChunkItem, chunk_items
+from ddim_core.contracts.queue import ChunkMessage
+from ddim_core.errors import CheckpointError, DeviceError, HostError, RunNotFoundError, StorageError
+from workers.board import Board
+from workers.commit import Clock, commit_chunk
+from workers.finish import Finisher
+from workers.lease import Leases
+from workers.making import ChunkMaker
+from workers.presence import Meter
+from workers.records import Made, RecordMaker
+from workers.runs import OpenRun, Runs
+from workers.samplers import SamplerFacts, Samplers
+from workers.tally import Progress, Tally
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 5
+"""After so many attempts that failed through no fault of the store, what is missing of a chunk is committed as failed."""
+CAREFUL_FROM_ATTEMPT = 3
+"""From this attempt on, images are made one by one: two workers did not return from the chunk, so one image may kill them."""
+PAUSE_S = 5.0
+"""Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
+MAX_PAUSE_S = 60.0
+HOLD_OFF_S = 5.0
+"""How long a worker without the checkpoint takes nothing else, so that the message finds one that has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One worker's try at one chunk."""
+
+    run: OpenRun
+    chunk: int
+    tally: Tally
+    number: int
+    clock: Clock = field(default_factory=Clock)
+
+    def items(self) -> list[ChunkItem]:
+        """Return the chunk's images, read from the store.
+
+        Raises:
+            StorageError: The chunk's file cannot be read.
+        """
+        return list(chunk_items(self.run.plan, self.chunk, self.run.folder.read_chunk(self.chunk)))
+
+    @property
+    def pause_s(self) -> float:
+        """How long to leave the chunk alone after this attempt failed."""
+        return min(PAUSE_S * self.number, MAX_PAUSE_S)
+
+    def facts(self) -> dict[str, object]:
+        """Return what a log record says of the attempt."""
+        return {"run": self.run.plan.run_id, "chunk": self.chunk, "attempt": self.number}
+
+
+@dataclass(slots=True)
+class ChunkWorker:
+    """Does chunks; several threads may call ``sample`` at once."""
+
+    worker_id: str
+    device: str
+    board: Board
+    leases: Leases
+    runs: Runs
+    samplers: Samplers
+    encoders: ThreadPoolExecutor
+    finisher: Finisher
+    meter: Meter
+    requeue: Callable[[ChunkMessage], None]
+    """Puts a message back where another worker may take it."""
+    on_device_error: Callable[[], None]
+    """Called when the device failed, which a new process may cure."""
+    hold_off_s: float = HOLD_OFF_S
+
+    def sample(self, message: ChunkMessage) -> None:
+        """Make and commit the chunk, unless that is done, another worker is at it, or the run was cancelled."""
+        tally = Tally(self.board, message.run_id)
+        lease = tally.keys.lease(message.chunk)
+        if not self.leases.take(lease):
+            log.debug("another worker is at this chunk", extra={"action": "chunk_held", **message.model_dump()})
+            return
+        try:
+            self._with_lease(message, tally)
+        except RunNotFoundError as exc:
+            log.error("this worker cannot see the run", extra={"action": "run_not_found", "error": str(exc)})
+        except (StorageError, CancelledError) as exc:
+            tally.give_back(message.chunk, PAUSE_S)
+            log.error(
+                "a chunk was given up for now and will be queued again",
+                extra={"action": "chunk_given_back", "chunk": message.chunk, "error": repr(exc)},
+            )
+        finally:
+            self.leases.release(lease)
+
+    def _with_lease(self, message: ChunkMessage, tally: Tally) -> None:
+        run = self.runs.open(message.run_url, message.run_id)
+        if message.chunk >= run.plan.chunk_count:
+            log.error("a message named a chunk that the run does not have", extra={"action": "no_such_chunk"})
+        elif run.folder.is_committed(message.chunk):
+            self._committed(run, tally.settle(message.chunk))
+        elif not run.folder.is_cancelled():
+            tally.register(run.folder.url)
+            self._attempt(Attempt(run, message.chunk, tally, tally.begin(message.chunk)), message)
+
+    def _attempt(self, attempt: Attempt, message: ChunkMessage) -> None:
+        try:
+            self._make(attempt)
+        except (StorageError, CancelledError):
+            attempt.tally.excuse(attempt.chunk)
+            raise
+        except (CheckpointError, HostError) as exc:
+            self._refuse(attempt, message, exc)
+        except Exception as exc:
+            self._failed(attempt, exc)
+            if isinstance(exc, DeviceError):
+                self.on_device_error()
+
+    def _make(self, attempt: Attempt) -> None:
+        items = attempt.items()
+        plan = attempt.run.plan
+        with self.samplers.use(plan.model) as loaded:
+            records = RecordMaker(plan, loaded.facts, self.worker_id, attempt.number)
+            maker = ChunkMaker(
+                attempt.run.folder,
+                attempt.chunk,
+                loaded,
+                self.encoders,
+                records,
+                attempt.tally,
+                Progress(attempt.tally, attempt.chunk, self.meter),
+                last=attempt.number >= MAX_ATTEMPTS,
+            )
+            careful = attempt.number >= CAREFUL_FROM_ATTEMPT
+            rows = maker.make_one_by_one(items) if careful else maker.make(items)
+        self._commit(attempt, rows, records)
+
+    def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:
+        if attempt.run.folder.is_committed(attempt.chunk):  # another worker was faster; its files are these
+            return self._committed(attempt.run, attempt.tally.settle(attempt.chunk))
+        stats = commit_chunk(attempt.run.folder, attempt.chunk, rows, records, attempt.clock)
+        log.info(
+            "a chunk is committed",
+            extra={
+                "action": "chunk_committed",
+                **attempt.facts(),
+                "images": stats.images,
+                "failed": stats.failed,
+                "seconds": stats.seconds,
+            },
+        )
+        return self._committed(attempt.run, attempt.tally.commit(attempt.chunk, stats.images, stats.failed))
+
+    def _committed(self, run: OpenRun, committed: int) -> None:
+        if committed >= run.plan.chunk_count:
+            self.finisher.finish(run)
+
+    def _failed(self, attempt: Attempt, exc: Exception) -> None:
+        log.error(
+            "an attempt at a chunk failed",
+            extra={"action": "attempt_failed", **attempt.facts(), "error": repr(exc)},
+            exc_info=log.isEnabledFor(logging.DEBUG),
+        )
+        if attempt.number >= MAX_ATTEMPTS:
+            self._commit_as_failed(attempt, exc)
+        else:
+            attempt.tally.give_back(attempt.chunk, attempt.pause_s)
+
+    def _refuse(self, attempt: Attempt, message: ChunkMessage, exc: CheckpointError | HostError) -> None:
+        log.error(
+            "this worker cannot sample the run",
+            extra={"action": "run_refused", **attempt.facts(), "error": str(exc)},
+        )
+        attempt.tally.excuse(attempt.chunk)
+        if attempt.tally.refuse(self.worker_id):
+            self._commit_as_failed(attempt, exc)
+        else:
+            attempt.tally.put_down(attempt.chunk)
+            self.leases.release(attempt.tally.keys.lease(attempt.chunk))
+            self.requeue(message)
+            time.sleep(self.hold_off_s)
+
+    def _commit_as_failed(self, attempt: Attempt, exc: Exception) -> None:
+        facts = SamplerFacts(device_kind="none", device=self.device, slots=0, dtype="none", versions="{}")
+        records = RecordMaker(attempt.run.plan, facts, self.worker_id, attempt.number)
+        rows = [Made(records.failure(item, exc), None) for item in attempt.items()]
+        self._commit(attempt, rows, records)

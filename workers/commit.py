@@ -1,0 +1,74 @@
+"""Writing a chunk: shard or images, then the totals, then the part, whose existence means that the chunk is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+from ddim_core.contracts.manifest import ChunkStats, FileEntry
+from ddim_core.contracts.record import SUCCESS
+from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path, stats_path
+from workers.encode import ShardSample, encode_shard
+from workers.records import Made, RecordMaker
+
+
+def now() -> str:
+    """Return the time as records of a run have it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """When an attempt at a chunk began."""
+
+    started_at: str = field(default_factory=now)
+    began: float = field(default_factory=time.monotonic)
+
+
+def commit_chunk(folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker, clock: Clock) -> ChunkStats:
+    """Write all files of a chunk and return its totals.
+
+    Safe to repeat and to interrupt anywhere: names and shard bytes follow from the plan, and the part comes last.
+
+    Raises:
+        StorageError: The store failed; the chunk is not committed.
+    """
+    files = [*_write_shard(folder, chunk, rows), *_image_entries(rows)]
+    part = encode_part([row.record for row in rows])
+    images = sum(row.record.status == SUCCESS for row in rows)
+    stats = ChunkStats(
+        chunk=chunk,
+        images=images,
+        failed=len(rows) - images,
+        attempts=maker.attempts,
+        seconds=round(time.monotonic() - clock.began, 3),
+        started_at=clock.started_at,
+        finished_at=now(),
+        worker=maker.worker,
+        device=maker.facts.device,
+        files=(*files, file_entry(part_path(chunk), part)),
+    )
+    folder.store.put(stats_path(chunk), stats.model_dump_json().encode())
+    folder.store.put(part_path(chunk), part)
+    return stats
+
+
+def _write_shard(folder: RunFolder, chunk: int, rows: Sequence[Made]) -> list[FileEntry]:
+    samples = [ShardSample(row.record, row.image) for row in rows if row.image is not None]
+    if not samples:  # readers stumble over empty shards
+        return []
+    shard = encode_shard(samples)
+    folder.store.put(shard_path(chunk), shard)
+    return [file_entry(shard_path(chunk), shard)]
+
+
+def _image_entries(rows: Sequence[Made]) -> list[FileEntry]:
+    entries = []
+    for row in rows:
+        record = row.record
+        if record.status == SUCCESS and row.image is None:
+            assert record.path is not None and record.size_bytes is not None and record.sha256 is not None
+            entries.append(FileEntry(path=record.path, size_bytes=record.size_bytes, sha256=record.sha256))
+    return entries

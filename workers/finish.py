@@ -1,0 +1,134 @@
+"""The end of a run: its manifest, added up from what the chunks left in the store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest
+from ddim_core.contracts.plan import RunPlan
+from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.storage.run_folder import RunFolder, file_entry, part_path
+from workers.board import Board
+from workers.encode import encode_lines
+from workers.lease import Leases
+from workers.runs import OpenRun, Runs
+from workers.tally import Tally
+
+log = logging.getLogger(__name__)
+
+METADATA = "images/metadata.jsonl"
+"""Beside the images, where Hugging Face's imagefolder loader looks for it."""
+READERS = 16
+"""Small objects read at once: a store's delay, not its bandwidth, sets the pace."""
+
+
+class Finisher:
+    """Writes manifests. Two workers at one manifest write the same bytes, so its lease only saves work."""
+
+    def __init__(self, board: Board, leases: Leases, runs: Runs) -> None:
+        """Take leases from ``leases`` and forget finished runs in ``runs``."""
+        self._board = board
+        self._leases = leases
+        self._runs = runs
+
+    def finish(self, run: OpenRun) -> bool:
+        """Write the manifest if every chunk is committed; return whether the run is whole.
+
+        Raises:
+            StorageError: The store failed; the reconciler will ask again.
+        """
+        tally = Tally(self._board, run.plan.run_id)
+        if not self._leases.take(tally.keys.finishing):
+            return False
+        try:
+            whole = run.folder.read_manifest() is not None or self._write(run)
+            if whole:
+                tally.forget()
+                self._runs.forget(run.folder.url, run.plan.run_id)
+            return whole
+        finally:
+            self._leases.release(tally.keys.finishing)
+
+    def _write(self, run: OpenRun) -> bool:
+        parts = run.folder.part_sizes()
+        missing = set(range(run.plan.chunk_count)) - set(parts)
+        if missing:
+            log.info(
+                "a run is not whole yet",
+                extra={"action": "run_incomplete", "run": run.plan.run_id, "missing": len(missing)},
+            )
+            return False
+        chunks = range(run.plan.chunk_count)
+        with ThreadPoolExecutor(READERS, thread_name_prefix="finish") as readers:
+            stats = list(readers.map(lambda chunk: _checked_stats(run.folder, chunk, parts[chunk]), chunks))
+            extra = _write_metadata(run.folder, readers.map(run.folder.read_records, chunks), run.plan)
+        manifest = add_up(run.plan, stats, extra)
+        run.folder.write_manifest(manifest)
+        log.info(
+            "a run is whole",
+            extra={
+                "action": "run_finished",
+                "run": run.plan.run_id,
+                "images": manifest.images,
+                "failed": manifest.failed,
+            },
+        )
+        return True
+
+
+def add_up(plan: RunPlan, stats: Iterable[ChunkStats], extra: Iterable[FileEntry] = ()) -> Manifest:
+    """Return the manifest of a run with these chunks; it holds nothing that depends on when or by whom it is made."""
+    totals = sorted(stats, key=lambda chunk: chunk.chunk)
+    started = min(datetime.fromisoformat(chunk.started_at) for chunk in totals)
+    finished = max(datetime.fromisoformat(chunk.finished_at) for chunk in totals)
+    return Manifest(
+        run_id=plan.run_id,
+        images=sum(chunk.images for chunk in totals),
+        failed=sum(chunk.failed for chunk in totals),
+        chunks=len(totals),
+        model=plan.model.name,
+        model_digest=plan.model.digest,
+        started_at=started.isoformat(timespec="milliseconds"),
+        finished_at=finished.isoformat(timespec="milliseconds"),
+        seconds=round((finished - started).total_seconds(), 3),
+        files=(*(entry for chunk in totals for entry in chunk.files), *extra),
+    )
+
+
+def _checked_stats(folder: RunFolder, chunk: int, part_size: int) -> ChunkStats:
+    """Return a chunk's totals with the entry of the part that lies there.
+
+    Where two workers committed one chunk at once, totals and part may come from different ones: same images, other seconds.
+    """
+    stats = folder.read_stats(chunk)
+    path = part_path(chunk)
+    if any(entry.path == path and entry.size_bytes == part_size for entry in stats.files):
+        return stats
+    files = [entry for entry in stats.files if entry.path != path]
+    return stats.model_copy(update={"files": (*files, file_entry(path, folder.store.get(path)))})
+
+
+def _write_metadata(folder: RunFolder, chunks: Iterable[list[Record]], plan: RunPlan) -> list[FileEntry]:
+    if plan.container != "imagefolder":
+        return []
+    rows = (_metadata_row(record) for records in chunks for record in records if record.status == SUCCESS)
+    data = encode_lines(rows)
+    folder.store.put(METADATA, data)
+    return [file_entry(METADATA, data)]
+
+
+def _metadata_row(record: Record) -> dict[str, Any]:
+    return {
+        "file_name": f"{record.key}.{record.format}",
+        "text": record.prompt,
+        "negative_prompt": record.negative_prompt,
+        "custom_id": record.custom_id,
+        "seed": record.seed,
+        "num_inference_steps": record.num_inference_steps,
+        "guidance_scale": record.guidance_scale,
+        "eta": record.eta,
+    }

@@ -1,0 +1,95 @@
+"""Leases: which worker process is at a chunk, said in Redis and renewed while it lasts.
+
+A lease saves work, it does not guard it: two workers at one chunk write the same bytes. So nothing waits for Redis here, and
+a lease that was lost with it is taken again at the next renewal.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, RunKeys
+from workers.board import Board
+from workers.periodic import Periodic
+
+log = logging.getLogger(__name__)
+
+_RENEW = """
+local holder = redis.call('get', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+_RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+
+
+def claim(board: Board, key: str, holder: str, lease_s: float) -> bool:
+    """Take or renew a lease that nothing else renews; return whether it is ``holder``'s. Without Redis it is nobody's."""
+    return bool(board.ask(lambda redis: redis.eval(_RENEW, 1, key, holder, str(int(lease_s * 1000))), otherwise=0))
+
+
+class Leases:
+    """The leases that this process holds, each renewed until it is released."""
+
+    def __init__(self, board: Board, holder: str, *, lease_s: float = LEASE_S, renew_s: float = LEASE_RENEW_S) -> None:
+        """Hold leases in the name of ``holder``, which must be unique to the process."""
+        self._board = board
+        self._holder = holder
+        self._lease_ms = int(lease_s * 1000)
+        self._held: set[str] = set()
+        self._lock = threading.Lock()
+        self._renewal = Periodic("leases", renew_s, self.renew)
+
+    def start(self) -> None:
+        """Begin to renew."""
+        self._renewal.start()
+
+    def stop(self) -> None:
+        """Stop renewing; what is still held expires."""
+        self._renewal.stop()
+
+    def take(self, key: str) -> bool:
+        """Return whether the lease is now this caller's; without Redis it is, as nobody can say otherwise."""
+        with self._lock:
+            if key in self._held:
+                return False
+            self._held.add(key)
+        taken = self._board.ask(
+            lambda redis: bool(redis.set(key, self._holder, nx=True, px=self._lease_ms)), otherwise=True
+        )
+        if not taken:
+            with self._lock:
+                self._held.discard(key)
+        return taken
+
+    def release(self, key: str) -> None:
+        """Let the lease go, unless another process has it by now."""
+        with self._lock:
+            self._held.discard(key)
+        self._board.ask(lambda redis: redis.eval(_RELEASE, 1, key, self._holder), otherwise=0)
+
+    def held(self) -> tuple[str, ...]:
+        """Return the keys of the leases held."""
+        with self._lock:
+            return tuple(sorted(self._held))
+
+    def chunks(self) -> tuple[str, ...]:
+        """Return the chunks among them as ``run_id/chunk``."""
+        prefix = RunKeys("").lease(0).split(":")[:-2]
+        parts = (key.split(":") for key in self.held())
+        return tuple("/".join(part[-2:]) for part in parts if part[:-2] == prefix)
+
+    def renew(self) -> None:
+        """Renew every lease held, and take again those that Redis forgot."""
+        for key in self.held():
+            self._renew(key)
+
+    def _renew(self, key: str) -> None:
+        renewed = self._board.ask(
+            lambda redis: redis.eval(_RENEW, 1, key, self._holder, str(self._lease_ms)), otherwise=1
+        )
+        if not renewed:
+            log.info("another worker is at this chunk too", extra={"action": "lease_lost", "lease": key})
+        elif key not in self._held:  # released while it was being renewed
+            self.release(key)

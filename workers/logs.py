@@ -1,0 +1,59 @@
+"""Logging of worker processes: constant messages with their data as ``key=value``, and no secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from urllib.parse import urlsplit, urlunsplit
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NEEDS_QUOTES = re.compile(r'[\s="]')
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+@")
+
+
+class KeyValueFormatter(logging.Formatter):
+    """Prints a record as time, level, message, then what ``extra`` carried, one ``key=value`` each, ``action`` first."""
+
+    def __init__(self, device: str) -> None:
+        """Prefix every line with ``device``, so that the lines of several processes can be told apart."""
+        super().__init__(f"%(asctime)s %(levelname)s [{device}] %(message)s", "%Y-%m-%dT%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the line without a traceback."""
+        data = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        first = {"action": data.pop("action")} if "action" in data else {}
+        pairs = (f"{name}={_quoted(str(value))}" for name, value in {**first, **data}.items())
+        return without_passwords(" ".join([super().formatMessage(record), *pairs]))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's own name
+        """Return the traceback, which may quote a URL."""
+        return without_passwords(super().formatException(ei))  # type: ignore[arg-type]
+
+
+def set_up_logging(level: str, device: str) -> None:
+    """Send the records of this process to standard error; Celery's and kombu's only from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValueFormatter(device))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    if level != "DEBUG":
+        for name in ("celery", "kombu", "amqp"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def without_passwords(text: str) -> str:
+    """Return ``text`` with the password of every URL in it replaced."""
+    return _URL_PASSWORD.sub(r"\1***@", text)
+
+
+def public_url(url: str) -> str:
+    """Return a URL as it may be shown: without its password and its query, which may hold another."""
+    parts = urlsplit(url)
+    return without_passwords(urlunsplit(parts._replace(query="", fragment="")))
+
+
+def _quoted(value: str) -> str:
+    line = " ".join(value.split())
+    return '"' + line.replace('"', "'") + '"' if _NEEDS_QUOTES.search(line) or not line else line

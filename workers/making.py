@@ -1,0 +1,122 @@
+"""The images of one chunk: submitted to the sampler, encoded as they come, with a ceiling on what is in between."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from ddim_core.contracts.plan import ChunkItem
+from ddim_core.contracts.sample import SampledImage
+from ddim_core.errors import DeviceError, FleetError, SampleError, StorageError
+from ddim_core.storage.run_folder import RunFolder, image_path, shard_path
+from workers.encode import encode_png
+from workers.records import Made, RecordMaker
+from workers.samplers import LoadedSampler
+from workers.tally import Progress, Tally
+
+BATCHES_IN_BETWEEN = 4
+"""Batches of images of a chunk between submission and encoding: enough to keep the slots full, few enough to hold."""
+SUSPECT_LIMIT = 2
+"""How many workers an image may kill while alone on their device before it is a failed row; one may have died by chance."""
+
+
+@dataclass(slots=True)
+class ChunkMaker:
+    """Makes the images of one attempt at a chunk.
+
+    An image that fails alone becomes a failed row. What says nothing of the image (a broken device, a sampler that was closed,
+    a store that does not answer) ends the attempt, unless it is the ``last``, in which a device's error is the image's own.
+    """
+
+    folder: RunFolder
+    chunk: int
+    loaded: LoadedSampler
+    encoders: ThreadPoolExecutor
+    records: RecordMaker
+    tally: Tally
+    progress: Progress
+    last: bool = False
+    _room: threading.Semaphore = field(init=False)
+    _ended_by: BaseException | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Set the ceiling by the sampler's batch."""
+        self._room = threading.Semaphore(BATCHES_IN_BETWEEN * self.loaded.facts.slots)
+
+    def make(self, items: Iterable[ChunkItem]) -> list[Made]:
+        """Return the rows of all items in their order.
+
+        Raises:
+            DeviceError: The device failed and others may do better.
+            CancelledError: The sampler was closed.
+            StorageError: An image could not be written.
+        """
+        pending = []
+        for item in items:
+            self._room.acquire()
+            if self._ended_by is not None:
+                raise self._ended_by
+            pending.append(self._start(item))
+        return [made.result() for made in pending]
+
+    def make_one_by_one(self, items: Iterable[ChunkItem]) -> list[Made]:
+        """Return the same as ``make``, with each image alone on the device: how to find the one that kills workers."""
+        rows = []
+        for item in items:
+            if self.tally.suspect(item.key) > SUSPECT_LIMIT:
+                rows.append(
+                    self._failed(item, SampleError(f"the worker died {SUSPECT_LIMIT} times with this image alone"))
+                )
+            else:
+                rows += self.make([item])
+            self.tally.clear(item.key)
+        return rows
+
+    def _start(self, item: ChunkItem) -> Future[Made]:
+        made: Future[Made] = Future()
+        try:
+            sampled = self.loaded.sampler.submit(item.spec)
+        except FleetError as exc:
+            sampled = Future()
+            sampled.set_exception(exc)
+        sampled.add_done_callback(lambda done: self._encode_later(item, done, made))
+        return made
+
+    def _encode_later(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
+        """Leave the sampler's thread at once: it has a device to feed."""
+        self.encoders.submit(self._complete, item, sampled, made)
+
+    def _complete(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
+        try:
+            made.set_result(self._row(item, sampled))
+        except BaseException as exc:  # a future must end, or its chunk waits for ever
+            self._ended_by = exc
+            made.set_exception(exc)
+        finally:
+            self._room.release()
+
+    def _row(self, item: ChunkItem, sampled: Future[SampledImage]) -> Made:
+        try:
+            image = sampled.result()
+        except Exception as exc:
+            if isinstance(exc, CancelledError | StorageError) or (isinstance(exc, DeviceError) and not self.last):
+                raise
+            return self._failed(item, exc)
+        return self._encoded(item, image)
+
+    def _failed(self, item: ChunkItem, exc: BaseException) -> Made:
+        self.progress.add(made=False)
+        return Made(self.records.failure(item, exc), None)
+
+    def _encoded(self, item: ChunkItem, image: SampledImage) -> Made:
+        png = encode_png(image.pixels)
+        if self.records.plan.container == "webdataset":
+            made = Made(self.records.success(item, png, shard_path(self.chunk), image.seconds), png)
+        else:
+            path = image_path(item.key, self.records.plan.image_format)
+            self.folder.store.put(path, png)
+            made = Made(self.records.success(item, png, path, image.seconds), None)
+        self.progress.add(made=True)
+        return made

@@ -1,0 +1,107 @@
+"""What a worker says of itself in Redis every few seconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+from redis import Redis
+
+from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, worker_key
+from ddim_core.version import __version__
+from workers.board import Board
+from workers.periodic import Periodic
+
+REPORT_INTERVAL_S = 5.0
+RATE_WINDOW_S = 30.0
+
+State = Literal["starting", "ready", "draining"]
+
+
+class Meter:
+    """Counts images and says how fast they came lately."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._lock = threading.Lock()
+        self._total = 0
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def add(self) -> None:
+        """Count one image."""
+        with self._lock:
+            self._total += 1
+
+    def read(self) -> tuple[int, float]:
+        """Return the images so far, and images per second over the last ``RATE_WINDOW_S``."""
+        now = time.monotonic()
+        with self._lock:
+            while len(self._marks) > 1 and now - self._marks[1][0] >= RATE_WINDOW_S:
+                self._marks.popleft()
+            since, before = self._marks[0]
+            self._marks.append((now, self._total))
+            return self._total, (self._total - before) / max(now - since, 1e-3)
+
+
+class Presence:
+    """Writes this worker's report, which expires when the worker is gone."""
+
+    def __init__(
+        self,
+        board: Board,
+        worker_id: str,
+        device: str,
+        meter: Meter,
+        *,
+        chunks: Callable[[], tuple[str, ...]],
+        occupancy: Callable[[], float],
+    ) -> None:
+        """Report what ``meter``, ``chunks`` and ``occupancy`` say at the time."""
+        self._board = board
+        self._worker_id = worker_id
+        self._device = device
+        self._meter = meter
+        self._chunks = chunks
+        self._occupancy = occupancy
+        self._state: State = "starting"
+        self._reports = Periodic("presence", REPORT_INTERVAL_S, self.report)
+
+    def start(self) -> None:
+        """Begin to report."""
+        self._reports.start()
+
+    def say(self, state: State) -> None:
+        """Report a change of state at once."""
+        self._state = state
+        self.report()
+
+    def stop(self) -> None:
+        """Report no more, and take the last report back."""
+        self._reports.stop()
+        self._board.ask(lambda redis: redis.delete(worker_key(self._worker_id)), otherwise=0)
+
+    def report(self) -> None:
+        """Write the report."""
+        images, images_per_s = self._meter.read()
+        report = WorkerReport(
+            worker_id=self._worker_id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=self._device,
+            state=self._state,
+            chunks=self._chunks(),
+            images=images,
+            images_per_s=round(images_per_s, 3),
+            slot_occupancy=round(self._occupancy(), 3),
+            version=__version__,
+        )
+
+        def write(redis: Redis) -> None:
+            redis.set(worker_key(self._worker_id), report.model_dump_json(), ex=WORKER_TTL_S)
+
+        self._board.ask(write, otherwise=None)

@@ -1,0 +1,192 @@
+"""One worker process, serving one device: ``python -m workers.process`` with its settings as JSON on standard input."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from celery import signals
+from pydantic import ValidationError
+
+from ddim_core.contracts.queue import FinishMessage
+from ddim_core.errors import FleetError, HostError, InputError, StorageError
+from workers.board import Board
+from workers.chunk import ChunkWorker
+from workers.finish import Finisher
+from workers.lease import Leases
+from workers.loading import make_loader, warm_up
+from workers.logs import public_url, set_up_logging
+from workers.outbox import Outbox
+from workers.periodic import Periodic
+from workers.presence import Meter, Presence
+from workers.queue_view import QueueView
+from workers.reconciler import ROUND_INTERVAL_S, Reconciler
+from workers.runs import Runs
+from workers.samplers import Samplers
+from workers.settings import EXIT_FAILED, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
+from workers.tasks import make_app, register_tasks
+
+_PR_SET_PDEATHSIG = 1
+
+log = logging.getLogger(__name__)
+
+
+class WorkerProcess:
+    """Everything that one process runs, put together."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Put the parts together; nothing is started and no connection made.
+
+        Raises:
+            BrokerError: The broker's URL cannot be used.
+        """
+        self._settings = settings
+        self._device_failed = False
+        device = settings.device.label
+        self.worker_id = f"{socket.gethostname()}/{device}/{os.getpid()}"
+        self._board = Board(settings.broker_url)
+        self._leases = Leases(self._board, self.worker_id)
+        self._runs = Runs()
+        self._samplers = Samplers(make_loader(settings))
+        self._encoders = ThreadPoolExecutor(settings.chunks_in_flight, thread_name_prefix="encode")
+        self._finisher = Finisher(self._board, self._leases, self._runs)
+        self._app = make_app(settings)
+        outbox = Outbox(self._app, self._board, settings.queue)
+        meter = Meter()
+        self._chunks = ChunkWorker(
+            worker_id=self.worker_id,
+            device=device,
+            board=self._board,
+            leases=self._leases,
+            runs=self._runs,
+            samplers=self._samplers,
+            encoders=self._encoders,
+            finisher=self._finisher,
+            meter=meter,
+            requeue=lambda message: outbox.chunks([message]),
+            on_device_error=self._restart,
+        )
+        self._presence = Presence(
+            self._board,
+            self.worker_id,
+            device,
+            meter,
+            chunks=self._leases.chunks,
+            occupancy=self._samplers.occupancy,
+        )
+        queue_view = QueueView(self._board, settings.queue)
+        reconciler = Reconciler(self._board, self.worker_id, self._runs, outbox, queue_view)
+        self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, reconciler.round)
+        register_tasks(self._app, self._chunks.sample, self._finish)
+
+    def run(self) -> int:
+        """Serve until a signal or a failure; return the process's exit code.
+
+        Raises:
+            HostError: This host cannot run the device.
+            CheckpointError: The packaged checkpoint cannot be used.
+        """
+        self._presence.start()
+        self._leases.start()
+        warm_up(self._samplers, self._settings)
+        self._reconciling.start()
+        try:
+            exit_code = self._consume()
+        finally:
+            self._stop()
+        return EXIT_FAILED if self._device_failed or exit_code else EXIT_OK
+
+    def _consume(self) -> int:
+        signals.setup_logging.connect(_keep_logging, weak=False)
+        signals.worker_ready.connect(self._on_ready, weak=False)
+        signals.worker_shutting_down.connect(self._on_draining, weak=False)
+        worker = self._app.Worker(
+            hostname=f"{self._settings.device.label}-{os.getpid()}@{socket.gethostname()}",
+            pool="threads",
+            concurrency=self._settings.chunks_in_flight,
+            queues=[self._settings.queue],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+            loglevel=self._settings.log_level,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+
+    def _stop(self) -> None:
+        self._reconciling.stop()
+        self._samplers.close()
+        self._encoders.shutdown()
+        self._leases.stop()
+        self._presence.stop()
+        self._board.close()
+
+    def _finish(self, message: FinishMessage) -> None:
+        try:
+            run = self._runs.open(message.run_url, message.run_id)
+            self._finisher.finish(run)
+        except (InputError, StorageError) as exc:
+            log.error(
+                "a manifest could not be written",
+                extra={"action": "finish_failed", "run": message.run_id, "error": str(exc)},
+            )
+
+    def _restart(self) -> None:
+        """End after the chunks in hand, so that the launcher starts a process with a fresh device."""
+        self._device_failed = True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _on_ready(self, **_: object) -> None:
+        self._presence.say("ready")
+        broker = public_url(self._settings.broker_url)
+        line = f"{self._settings.device.label} is ready, pid {os.getpid()}, queue {self._settings.queue} at {broker}"
+        print(line, flush=True)  # noqa: T201 - the command's own output
+
+    def _on_draining(self, **_: object) -> None:
+        log.info("draining: no new chunks are taken", extra={"action": "draining"})
+        self._presence.say("draining")
+
+
+def main() -> int:
+    """Run the process that standard input describes; return its exit code."""
+    try:
+        settings = WorkerSettings.model_validate_json(sys.stdin.buffer.read())
+    except ValidationError as exc:
+        print(f"settings on standard input must be those of a worker: {exc}", file=sys.stderr)  # noqa: T201
+        return EXIT_UNUSABLE
+    set_up_logging(settings.log_level, settings.device.label)
+    if settings.parent_pid:
+        _die_with(settings.parent_pid)
+    if settings.device.cores:
+        os.sched_setaffinity(0, settings.device.cores)
+    try:
+        return WorkerProcess(settings).run()
+    except (InputError, HostError) as exc:
+        log.error("this worker cannot run here", extra={"action": "unusable", "error": str(exc)})
+        return EXIT_UNUSABLE
+    except FleetError as exc:
+        log.error("this worker failed", extra={"action": "failed", "error": str(exc)})
+    except Exception:
+        log.exception("this worker failed in a way nobody foresaw", extra={"action": "failed"})
+    return EXIT_FAILED
+
+
+def _die_with(parent_pid: int) -> None:
+    """Be killed when the launcher dies, whatever kills it: nobody would restart or stop this process then."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before the line above
+        os._exit(EXIT_FAILED)
+
+
+def _keep_logging(**_: object) -> None:
+    """Having a receiver keeps Celery from setting up logging of its own."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The reconciler: compares what should be done with what is, and queues again what got lost.
+
+Redis under Celery loses messages now and then, and all of them when it is wiped; workers die with chunks in hand. The plan in
+the store says what there is to do, the parts say what is done, leases and the queue say what is being seen to.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from redis import Redis
+
+from ddim_core.contracts.queue import RECONCILER_LOCK, RUNS_KEY, ChunkMessage, FinishMessage, RunKeys
+from ddim_core.errors import InputError, StorageError
+from workers.board import Board
+from workers.lease import claim
+from workers.outbox import Outbox
+from workers.queue_view import Queued, QueueView
+from workers.runs import OpenRun, Runs
+from workers.tally import Tally
+
+log = logging.getLogger(__name__)
+
+ROUND_INTERVAL_S = 5.0
+LOCK_S = 15.0
+REQUEUE_S = 30.0
+"""How long a chunk that was queued again is left alone."""
+REQUEUES_PER_ROUND = 2000
+"""Keeps a round short when a long queue was lost; the next one goes on."""
+LISTING_COST_FACTOR = 20
+"""A store is not listed again before so many times what it took: 100,000 parts take a bucket ten seconds or more."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """What the reconciler remembers of one run between rounds."""
+
+    committed: set[int] = field(default_factory=set)
+    missing: set[int] = field(default_factory=set)
+    """Chunks that nobody had at the last look."""
+    next_listing_at: float = 0.0
+    finish_sent_at: float = float("-inf")
+
+
+class Reconciler:
+    """One round after the other, in the worker process that holds the lock."""
+
+    def __init__(self, board: Board, worker_id: str, runs: Runs, outbox: Outbox, queue_view: QueueView) -> None:
+        """Send through ``outbox`` what is missing in ``queue_view``."""
+        self._board = board
+        self._worker_id = worker_id
+        self._runs = runs
+        self._outbox = outbox
+        self._queue_view = queue_view
+        self._watches: dict[str, Watch] = {}
+        self._resting_rounds = 0
+
+    def round(self) -> None:
+        """Look after every run that is not finished, if this process is the one to do so."""
+        self._register_again()
+        if self._resting_rounds:
+            self._resting_rounds -= 1
+            return
+        if not claim(self._board, RECONCILER_LOCK, self._worker_id, LOCK_S):
+            return
+        listed = self._board.ask(lambda redis: redis.hgetall(RUNS_KEY), otherwise={})
+        queued = self._queue_view.queued()
+        self._watches = {run_id: self._watches.get(run_id, Watch()) for run_id in listed}
+        for run_id, url in listed.items():
+            self._look_after(run_id, url, queued)
+
+    def _register_again(self) -> None:
+        """List runs that this process has worked on and that Redis forgot, unless they are over."""
+        listed = self._board.ask(lambda redis: redis.hgetall(RUNS_KEY), otherwise=None)
+        if listed is None:
+            return
+        for url, run_id in self._runs.seen():
+            if run_id in listed:
+                continue
+            folder = self._runs.open(url, run_id).folder
+            if folder.is_cancelled() or folder.read_manifest() is not None:
+                self._runs.forget(url, run_id)
+            else:
+                Tally(self._board, run_id).register(url)
+                log.warning("Redis had forgotten a run", extra={"action": "run_registered_again", "run": run_id})
+
+    def _look_after(self, run_id: str, url: str, queued: Queued | None) -> None:
+        try:
+            run = self._runs.open(url, run_id)
+            self._reconcile(run, self._watches[run_id], queued)
+        except (InputError, StorageError) as exc:
+            # Another host may see the store that this one does not: let it have the lock for a while.
+            self._board.ask(lambda redis: redis.delete(RECONCILER_LOCK), otherwise=0)
+            self._resting_rounds = 3
+            log.warning("a run cannot be looked after from here", extra={"action": "run_unseen", "error": str(exc)})
+
+    def _reconcile(self, run: OpenRun, watch: Watch, queued: Queued | None) -> None:
+        leased, orphans = self._in_hand(run)
+        requeued = self._take_over(run, orphans)
+        if queued is None or requeued:
+            return
+        notes = self._board.ask(lambda redis: redis.smembers(_keys(run).committed), otherwise=set())
+        waiting = {chunk for run_id, chunk in queued if run_id == run.plan.run_id}
+        done = watch.committed | {int(chunk) for chunk in notes}
+        missing = set(range(run.plan.chunk_count)) - done - leased - waiting
+        if missing or len(done) >= run.plan.chunk_count:
+            self._compare_with_store(run, watch, missing)
+        else:
+            watch.missing = set()
+
+    def _compare_with_store(self, run: OpenRun, watch: Watch, missing: set[int]) -> None:
+        if time.monotonic() < watch.next_listing_at:
+            return
+        if self._is_over(run):
+            return
+        _list(run, watch)
+        if len(watch.committed) >= run.plan.chunk_count:
+            return self._finish(run, watch)
+        missing -= watch.committed
+        self._queue_again(run, missing & watch.missing)
+        watch.missing = missing
+        return None
+
+    def _in_hand(self, run: OpenRun) -> tuple[set[int], set[int]]:
+        """Return the chunks in hand: those with a living worker, and those without one that may be queued again."""
+        keys = _keys(run)
+        chunks = sorted(
+            int(chunk) for chunk in self._board.ask(lambda redis: redis.smembers(keys.in_hand), otherwise=set())
+        )
+
+        def look(redis: Redis) -> list[int]:
+            with redis.pipeline(transaction=False) as pipe:
+                for chunk in chunks:
+                    pipe.exists(keys.lease(chunk))
+                    pipe.exists(keys.requeued(chunk))
+                return list(pipe.execute())
+
+        found = self._board.ask(look, otherwise=[1] * (2 * len(chunks)))
+        leased = {chunk for chunk, exists in zip(chunks, found[0::2], strict=True) if exists}
+        paused = {chunk for chunk, exists in zip(chunks, found[1::2], strict=True) if exists}
+        return leased | paused, set(chunks) - leased - paused
+
+    def _take_over(self, run: OpenRun, orphans: Iterable[int]) -> bool:
+        """Queue chunks whose worker died, before all others."""
+        dead = [chunk for chunk in sorted(orphans) if not self._settled(run, chunk)]
+        for chunk in dead:
+            self._send(run, chunk, front=True)
+            self._board.ask(lambda redis, chunk=chunk: redis.srem(_keys(run).in_hand, chunk), otherwise=0)
+            log.warning(
+                "a worker died; its chunk is queued again", extra={"action": "chunk_taken_over", **_facts(run, chunk)}
+            )
+        return bool(dead)
+
+    def _settled(self, run: OpenRun, chunk: int) -> bool:
+        if run.folder.is_committed(chunk):
+            Tally(self._board, run.plan.run_id).settle(chunk)
+            return True
+        return False
+
+    def _queue_again(self, run: OpenRun, missing: set[int]) -> None:
+        keys = _keys(run)
+        lost = sorted(missing)[:REQUEUES_PER_ROUND]
+
+        def free(redis: Redis) -> list[int]:
+            with redis.pipeline(transaction=False) as pipe:
+                for chunk in lost:
+                    pipe.exists(keys.lease(chunk), keys.requeued(chunk))
+                return list(pipe.execute())
+
+        taken = self._board.ask(free, otherwise=[1] * len(lost))
+        for chunk in (chunk for chunk, is_taken in zip(lost, taken, strict=True) if not is_taken):
+            Tally(self._board, run.plan.run_id).give_back(chunk, REQUEUE_S)
+            self._send(run, chunk)
+            log.warning("a lost chunk is queued again", extra={"action": "chunk_queued_again", **_facts(run, chunk)})
+
+    def _send(self, run: OpenRun, chunk: int, *, front: bool = False) -> None:
+        message = ChunkMessage(run_url=run.folder.url, run_id=run.plan.run_id, chunk=chunk)
+        self._outbox.chunks([message], front=front)
+
+    def _is_over(self, run: OpenRun) -> bool:
+        if not (run.folder.is_cancelled() or run.folder.read_manifest() is not None):
+            return False
+        Tally(self._board, run.plan.run_id).forget()
+        self._runs.forget(run.folder.url, run.plan.run_id)
+        return True
+
+    def _finish(self, run: OpenRun, watch: Watch) -> None:
+        if time.monotonic() - watch.finish_sent_at < REQUEUE_S:
+            return
+        watch.finish_sent_at = time.monotonic()
+        self._outbox.finish(FinishMessage(run_url=run.folder.url, run_id=run.plan.run_id))
+
+
+def _list(run: OpenRun, watch: Watch) -> None:
+    """Read from the store which chunks are committed, and set the earliest time to do so again by what it cost."""
+    began = time.monotonic()
+    watch.committed = run.folder.committed_chunks()
+    cost_s = time.monotonic() - began
+    watch.next_listing_at = began + LISTING_COST_FACTOR * cost_s
+
+
+def _keys(run: OpenRun) -> RunKeys:
+    return RunKeys(run.plan.run_id)
+
+
+def _facts(run: OpenRun, chunk: int) -> dict[str, object]:
+    return {"run": run.plan.run_id, "chunk": chunk}

@@ -1,0 +1,91 @@
+"""The rows of a chunk: what became of each of its images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from ddim_core.contracts.plan import ChunkItem, RunPlan
+from ddim_core.contracts.record import FAILED, SUCCESS, Record
+from ddim_core.schedule import ScheduleConfig
+from workers.samplers import SamplerFacts
+
+MAX_MESSAGE_CHARS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One image of a chunk as it will be committed."""
+
+    record: Record
+    image: bytes | None
+    """The encoded image, where it goes into a shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordMaker:
+    """Writes the records of one attempt at a chunk."""
+
+    plan: RunPlan
+    facts: SamplerFacts
+    worker: str
+    attempts: int
+
+    def success(self, item: ChunkItem, image: bytes, path: str, seconds: float) -> Record:
+        """Return the row of an image that was made and lies, or will lie, in the object ``path``."""
+        return Record(
+            status=SUCCESS,
+            path=path,
+            size_bytes=len(image),
+            sha256=hashlib.sha256(image).hexdigest(),
+            seconds=seconds,
+            **self._common(item),
+        )
+
+    def failure(self, item: ChunkItem, exc: BaseException) -> Record:
+        """Return the row of an image that could not be made, because of ``exc``."""
+        return Record(
+            status=FAILED,
+            error_class=type(exc).__name__,
+            error_message=(str(exc) or type(exc).__name__)[:MAX_MESSAGE_CHARS],
+            seconds=0.0,
+            **self._common(item),
+        )
+
+    def _common(self, item: ChunkItem) -> dict[str, Any]:
+        return {
+            "key": item.key,
+            "custom_id": item.request.custom_id or str(item.index),
+            "request_index": item.index,
+            "image": item.image,
+            "attempts": self.attempts,
+            "prompt": item.spec.prompt,
+            "negative_prompt": item.spec.negative_prompt,
+            "seed": item.spec.seed,
+            "image_index": item.spec.image_index,
+            "num_inference_steps": item.spec.num_inference_steps,
+            "guidance_scale": float(item.spec.guidance_scale),
+            "guidance_rescale": float(item.spec.guidance_rescale),
+            "eta": float(item.spec.eta),
+            "height": item.spec.height,
+            "width": item.spec.width,
+            "scheduler": _schedule_json(item.spec.schedule),
+            "metadata": json.dumps(item.request.metadata, ensure_ascii=False, sort_keys=True),
+            "model": self.plan.model.name,
+            "model_digest": self.plan.model.digest,
+            "format": self.plan.image_format,
+            "device_kind": self.facts.device_kind,
+            "device": self.facts.device,
+            "slots": self.facts.slots,
+            "dtype": self.facts.dtype,
+            "worker": self.worker,
+            "versions": self.facts.versions,
+        }
+
+
+@lru_cache(maxsize=256)
+def _schedule_json(schedule: ScheduleConfig) -> str:
+    return json.dumps(asdict(schedule), sort_keys=True)

@@ -1,0 +1,103 @@
+"""The sampler that this process runs: one checkpoint at a time, loaded when a chunk first needs it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ddim_core.contracts.plan import ModelRef
+from ddim_core.contracts.sample import Sampler
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerFacts:
+    """What a record says of where its image was made: what equal bytes hold for."""
+
+    device_kind: str
+    device: str
+    slots: int
+    dtype: str
+    versions: str
+    """Versions of ddim-fleet, MindSpore, mindone and Python as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSampler:
+    """A sampler that is ready, and what is to be said of it."""
+
+    sampler: Sampler
+    facts: SamplerFacts
+    occupancy: Callable[[], float]
+    """Share of the slots that worked in the steps since the last call, 0 to 1."""
+
+
+class Samplers:
+    """Hands out the sampler of a checkpoint, and replaces it when the chunks in hand need another.
+
+    There is one at a time: a device seldom has the memory for two, and two must not compile at once in one process.
+    """
+
+    def __init__(self, load: Callable[[ModelRef], LoadedSampler]) -> None:
+        """Load with ``load``, which raises a ``CheckpointError`` for a checkpoint that this host does not have."""
+        self._load = load
+        self._changed = threading.Condition()
+        self._digest: str | None = None
+        self._loaded: LoadedSampler | None = None
+        self._users = 0
+
+    @contextmanager
+    def use(self, model: ModelRef) -> Iterator[LoadedSampler]:
+        """Lend the sampler of ``model``; waits while chunks of another checkpoint use theirs.
+
+        Raises:
+            CheckpointError: The checkpoint is not here, or not the one that the plan was made for.
+            HostError: This host cannot sample at all.
+            DeviceError: The device failed while the checkpoint was loaded.
+        """
+        loaded = self._acquire(model)
+        try:
+            yield loaded
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def occupancy(self) -> float:
+        """Return how full the slots were since the last call, 0 to 1."""
+        loaded = self._loaded
+        return 0.0 if loaded is None else loaded.occupancy()
+
+    def close(self) -> None:
+        """Stop the sampler; what it has not begun is lost, as no chunk waits for it any more."""
+        with self._changed:
+            self._unload()
+
+    def _acquire(self, model: ModelRef) -> LoadedSampler:
+        with self._changed:
+            self._changed.wait_for(lambda: self._users == 0 or self._digest == model.digest)
+            if self._loaded is None or self._digest != model.digest:
+                self._unload()
+                self._loaded = self._timed_load(model)
+                self._digest = model.digest
+            self._users += 1
+            return self._loaded
+
+    def _timed_load(self, model: ModelRef) -> LoadedSampler:
+        began = time.monotonic()
+        loaded = self._load(model)
+        log.info(
+            "a checkpoint is ready",
+            extra={"action": "checkpoint_ready", "model": model.name, "seconds": round(time.monotonic() - began, 1)},
+        )
+        return loaded
+
+    def _unload(self) -> None:
+        loaded, self._loaded, self._digest = self._loaded, None, None
+        if loaded is not None:
+            loaded.sampler.close(drain=False)

@@ -1,0 +1,55 @@
+"""What a worker process was told, as one value that is made at the entry point and passed on."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ddim_core.contracts.queue import DEFAULT_QUEUE
+
+EXIT_OK, EXIT_UNUSABLE, EXIT_FAILED = 0, 1, 2
+"""How a worker process ends: drained; in a way that no restart would mend; in a way that one may."""
+
+CHUNKS_IN_FLIGHT = 2
+"""The tail of one chunk overlaps the head of the next, so that the slots stay full; more only holds more memory."""
+
+
+class Device(BaseModel):
+    """A device that one worker process serves, with the cores and the environment that go with it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    """``npu``, ``cpu`` or ``sim``."""
+    index: int = Field(ge=0)
+    """The NPU's logic id; otherwise a number from 0."""
+    name: str = ""
+    """The chip's name, where there is one."""
+    cores: tuple[int, ...] = ()
+    """Cores that the process binds itself to; empty: all that it finds."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """Variables that must be set before the process starts."""
+    step_ms: float = Field(default=0.0, ge=0.0)
+    """Of a simulated device: how long one step of its batch takes."""
+
+    @property
+    def label(self) -> str:
+        """The device as people name it, such as ``npu:3``."""
+        return f"{self.kind}:{self.index}"
+
+
+class WorkerSettings(BaseModel):
+    """All that a worker process is told. It travels on the process's standard input: a broker URL may hold a password."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    device: Device
+    broker_url: str = Field(repr=False)
+    queue: str = DEFAULT_QUEUE
+    models: tuple[str, ...] = ()
+    """Folders that hold checkpoints, besides those that the package brings."""
+    slots: int | None = Field(default=None, ge=1)
+    """Batch shape of the denoiser; None: the device's default."""
+    chunks_in_flight: int = Field(default=CHUNKS_IN_FLIGHT, ge=1)
+    log_level: str = "INFO"
+    parent_pid: int = 0
+    """The process to end with; 0: none."""

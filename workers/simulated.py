@@ -1,0 +1,139 @@
+"""A device that is none: it keeps time like one and draws a picture from the request's hash.
+
+It is there to load and to break the queue, the store and the takeover of dead workers on hosts without MindSpore. It says
+nothing of the speed, the memory or the errors of a real device, and its pictures show nothing that the prompt says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from dataclasses import astuple, dataclass, field
+
+import numpy as np
+
+from ddim_core.contracts.sample import SampledImage, SampleSpec
+from ddim_core.errors import DeviceError, SampleError
+
+FAIL_PROMPT = "sim:fail"
+"""A prompt that begins so fails alone."""
+BREAK_PROMPT = "sim:break"
+"""A prompt that begins so breaks the device: every sample in the batch fails with it."""
+KILL_PROMPT = "sim:kill"
+"""A prompt that begins so kills the process."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    spec: SampleSpec
+    image: Future[SampledImage]
+    left: int
+    admitted_at: float = field(default_factory=time.monotonic)
+
+
+class SimulatedSampler:
+    """A ``Sampler`` with ``slots`` slots that are advanced together, one step every ``step_ms``."""
+
+    def __init__(self, *, slots: int, step_ms: float) -> None:
+        """Start the device's thread."""
+        self._step_s = step_ms / 1000
+        self._slots = slots
+        self._waiting: queue.Queue[_Running] = queue.Queue(maxsize=4 * slots)
+        self._running: list[_Running] = []
+        self._closing = threading.Event()
+        self._drain = True
+        self._steps = 0
+        self._busy_slot_steps = 0
+        self._thread = threading.Thread(target=self._run, name="simulated-device", daemon=True)
+        self._thread.start()
+
+    def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+        """Queue one sample; blocks while as many as four batches wait."""
+        image: Future[SampledImage] = Future()
+        self._waiting.put(_Running(spec, image, spec.num_inference_steps))
+        return image
+
+    def occupancy(self) -> float:
+        """Return the share of slots that were busy in the steps since the last call."""
+        steps, busy = self._steps, self._busy_slot_steps
+        self._steps = self._busy_slot_steps = 0
+        return busy / (steps * self._slots) if steps else 0.0
+
+    def close(self, *, drain: bool = True) -> None:
+        """Stop; with ``drain``, after everything submitted is done."""
+        self._drain = drain
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_done():
+            self._admit()
+            if self._running:
+                self._step()
+        for sample in [*self._running, *self._left_over()]:
+            sample.image.set_exception(CancelledError())
+
+    def _is_done(self) -> bool:
+        idle = not self._running and self._waiting.empty()
+        return self._closing.is_set() and (idle or not self._drain)
+
+    def _admit(self) -> None:
+        while len(self._running) < self._slots:
+            try:
+                self._running.append(self._waiting.get(block=not self._running, timeout=0.05))
+            except queue.Empty:
+                return
+
+    def _step(self) -> None:
+        time.sleep(self._step_s)
+        self._steps += 1
+        self._busy_slot_steps += len(self._running)
+        for sample in self._running:
+            sample.left -= 1
+        finished = [sample for sample in self._running if sample.left <= 0]
+        self._running = [sample for sample in self._running if sample.left > 0]
+        if any(sample.spec.prompt.startswith(BREAK_PROMPT) for sample in finished):
+            return self._break([*finished, *self._running])
+        for sample in finished:
+            _finish(sample)
+        return None
+
+    def _break(self, batch: list[_Running]) -> None:
+        self._running = []
+        for sample in batch:
+            sample.image.set_exception(DeviceError("the simulated device broke, as its prompt asked"))
+
+    def _left_over(self) -> list[_Running]:
+        left = []
+        while not self._waiting.empty():
+            left.append(self._waiting.get())
+        return left
+
+
+def draw(spec: SampleSpec) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+    """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
+    digest = hashlib.sha256(repr(astuple(spec)).encode()).digest()
+    blocks = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big"))).integers(0, 256, (8, 8, 3))
+    rows = np.arange(spec.height) * 8 // spec.height
+    columns = np.arange(spec.width) * 8 // spec.width
+    return blocks.astype(np.uint8)[rows][:, columns]
+
+
+def _finish(sample: _Running) -> None:
+    prompt = sample.spec.prompt
+    if prompt.startswith(KILL_PROMPT):
+        log.warning("the simulated device kills its process, as its prompt asked", extra={"action": "simulated_kill"})
+        os.kill(os.getpid(), signal.SIGKILL)
+    if prompt.startswith(FAIL_PROMPT):
+        sample.image.set_exception(SampleError("the simulated sample failed, as its prompt asked"))
+    else:
+        seconds = time.monotonic() - sample.admitted_at
+        sample.image.set_result(SampledImage(pixels=draw(sample.spec), seconds=seconds))

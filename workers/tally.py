@@ -1,0 +1,145 @@
+"""What Redis is told of a run's progress: attempts, images made, chunks in hand. All of it may be lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from redis import Redis
+
+from ddim_core.contracts.queue import RUNS_KEY, WORKERS_PATTERN, RunKeys, worker_key
+from workers.board import Board
+from workers.presence import Meter
+
+PROGRESS_INTERVAL_S = 0.3
+REFUSALS_EACH = 3
+"""How often each living worker must have refused a run's checkpoint before the run is told that nobody has it."""
+
+
+class Tally:
+    """The notes on one run. Without Redis every note is dropped, and every question answered as for a new run."""
+
+    def __init__(self, board: Board, run_id: str) -> None:
+        """Take notes under the run's keys."""
+        self.keys = RunKeys(run_id)
+        self._board = board
+
+    def register(self, run_url: str) -> None:
+        """List the run among those that are not finished, where the reconciler looks."""
+        self._board.ask(lambda redis: redis.hset(RUNS_KEY, self.keys.run_id, run_url), otherwise=0)
+
+    def begin(self, chunk: int) -> int:
+        """Note that a worker took the chunk; return how often that has happened, this time included."""
+
+        def note(redis: Redis) -> int:
+            with redis.pipeline() as pipe:
+                pipe.sadd(self.keys.in_hand, chunk)
+                pipe.hincrby(self.keys.attempts, str(chunk), 1)
+                pipe.delete(self.keys.requeued(chunk))
+                return int(pipe.execute()[1])
+
+        return self._board.ask(note, otherwise=1)
+
+    def excuse(self, chunk: int) -> None:
+        """Take an attempt back that failed for a reason that is not the chunk's."""
+        self._board.ask(lambda redis: redis.hincrby(self.keys.attempts, str(chunk), -1), otherwise=0)
+
+    def put_down(self, chunk: int) -> None:
+        """Note that the chunk is in the queue again, as if no worker had taken it."""
+        self._board.ask(lambda redis: redis.srem(self.keys.in_hand, chunk), otherwise=0)
+
+    def give_back(self, chunk: int, pause_s: float) -> None:
+        """Leave the chunk to the reconciler, which shall not queue it again for ``pause_s``."""
+
+        def note(redis: Redis) -> None:
+            redis.set(self.keys.requeued(chunk), "pause", px=int(pause_s * 1000))
+
+        self._board.ask(note, otherwise=None)
+
+    def progress(self, chunk: int, made: int, failed: int) -> None:
+        """Note how many images of the chunk are done."""
+        self._board.ask(lambda redis: redis.hset(self.keys.progress, str(chunk), f"{made},{failed}"), otherwise=0)
+
+    def commit(self, chunk: int, made: int, failed: int) -> int:
+        """Note that the chunk is in the store; return how many chunks are, as far as Redis knows."""
+
+        def note(redis: Redis) -> int:
+            with redis.pipeline() as pipe:
+                pipe.hset(self.keys.progress, str(chunk), f"{made},{failed}")
+                pipe.sadd(self.keys.committed, chunk)
+                pipe.srem(self.keys.in_hand, chunk)
+                pipe.scard(self.keys.committed)
+                return int(pipe.execute()[3])
+
+        return self._board.ask(note, otherwise=0)
+
+    def settle(self, chunk: int) -> int:
+        """Note that the chunk was found committed; return how many chunks are, as far as Redis knows."""
+
+        def note(redis: Redis) -> int:
+            with redis.pipeline() as pipe:
+                pipe.sadd(self.keys.committed, chunk)
+                pipe.srem(self.keys.in_hand, chunk)
+                pipe.scard(self.keys.committed)
+                return int(pipe.execute()[2])
+
+        return self._board.ask(note, otherwise=0)
+
+    def refuse(self, worker_id: str) -> bool:
+        """Note that this worker cannot load the run's checkpoint; return whether every living worker has said so often."""
+
+        def note(redis: Redis) -> bool:
+            redis.hincrby(self.keys.refusals, worker_id, 1)
+            often = {name for name, count in redis.hgetall(self.keys.refusals).items() if int(count) >= REFUSALS_EACH}
+            prefix = worker_key("")
+            living = {key[len(prefix) :] for key in redis.scan_iter(WORKERS_PATTERN, count=1000)}
+            return worker_id in often and living <= often
+
+        return self._board.ask(note, otherwise=False)
+
+    def suspect(self, key: str) -> int:
+        """Note that the image is alone on a device; return how often it has been so, this time included."""
+        return self._board.ask(lambda redis: int(redis.hincrby(self.keys.suspects, key, 1)), otherwise=1)
+
+    def clear(self, key: str) -> None:
+        """Note that the image did its worker no harm."""
+        self._board.ask(lambda redis: redis.hdel(self.keys.suspects, key), otherwise=0)
+
+    def forget(self) -> None:
+        """Drop all notes on a run that is finished, and take it off the list."""
+
+        def drop(redis: Redis) -> None:
+            with redis.pipeline() as pipe:
+                pipe.hdel(RUNS_KEY, self.keys.run_id)
+                pipe.delete(*self.keys.lasting())
+                pipe.execute()
+
+        self._board.ask(drop, otherwise=None)
+
+
+class Progress:
+    """Counts the images of one chunk and notes them in Redis a few times a second, from whichever thread finishes one."""
+
+    def __init__(self, tally: Tally, chunk: int, meter: Meter) -> None:
+        """Start from zero, also in Redis at the first image, where an earlier attempt may have left its count."""
+        self._tally = tally
+        self._chunk = chunk
+        self._meter = meter
+        self._lock = threading.Lock()
+        self._noted_at = 0.0
+        self.made = 0
+        self.failed = 0
+
+    def add(self, *, made: bool) -> None:
+        """Count one image, made or failed."""
+        self._meter.add()
+        with self._lock:
+            if made:
+                self.made += 1
+            else:
+                self.failed += 1
+            if time.monotonic() - self._noted_at < PROGRESS_INTERVAL_S:
+                return
+            self._noted_at = time.monotonic()
+            counts = self.made, self.failed
+        self._tally.progress(self._chunk, *counts)
