@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ddim_core.errors import BrokerError, HostError
+from ddim_core.errors import BrokerError, HostError, InputError
 from producer import tether
 from producer.broker import Broker
 
 _REDIS_START_S = 10.0
-_STOP_S = 15.0
-"""What the workers may take to put away what they hold; then they are killed, which costs time but no image."""
+_DRAIN_S = 10.0
+"""How long workers may go on with what they hold; then they are killed, which costs time but no image."""
+_STOP_S = 5.0
+_BAD_INPUT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,33 @@ class LocalFleet:
         if (code := self.supervisor.poll()) is not None:
             raise HostError(f"the workers ended with code {code}: {last_line(self.log)} (their log: {self.log})")
 
+    def wait_for_workers(self) -> None:
+        """Wait until a worker reports that it starts: a device that is not there then stops a run before it is written.
+
+        Raises:
+            InputError: The devices are misspelt.
+            HostError: The workers cannot run on this host.
+        """
+        while not self.broker.workers():
+            if self.supervisor.poll() == _BAD_INPUT:
+                raise InputError(last_line(self.log))
+            self.check()
+            time.sleep(0.1)
+
 
 @contextmanager
 def local_fleet(devices: str) -> Iterator[LocalFleet]:
     """Start Redis and workers on ``devices``, and stop them when the block ends, however it ends.
 
     Raises:
-        HostError: There is no redis-server, or it does not start.
+        InputError: The devices are misspelt.
+        HostError: There is no redis-server, or it does not start, or the workers do not.
     """
     folder = Path(tempfile.mkdtemp(prefix="ddim-fleet-"))
     with _redis(folder) as url, _workers(devices, url, folder / "workers.log") as supervisor:
-        yield LocalFleet(Broker(url), supervisor, folder / "workers.log")
+        fleet = LocalFleet(Broker(url), supervisor, folder / "workers.log")
+        fleet.wait_for_workers()
+        yield fleet
     shutil.rmtree(folder, ignore_errors=True)  # after an error it stays: it holds the logs
 
 
@@ -131,7 +149,7 @@ def _child(
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**os.environ, **tether.safe_path(), **environment},
             start_new_session=True,
         )
     try:
@@ -148,11 +166,13 @@ def _say(child: subprocess.Popen[bytes], words: bytes) -> None:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End a child and all that it started."""
-    child.terminate()
+    """End a child and all that it started: workers drain at the first signal, and are killed at the second."""
     try:
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_STOP_S)
+        for patience_s in (_DRAIN_S, _STOP_S):
+            child.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(patience_s)
+                break
     finally:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)

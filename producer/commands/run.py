@@ -16,9 +16,7 @@ from producer.display import exit_code, follow, summary
 from producer.embedded import check_host, local_fleet
 from producer.inputs import read_rows
 from producer.progress import RunProgress, RunStatus
-from producer.submission import prepared, resume
-
-_TERMINATED = 128 + signal.SIGTERM
+from producer.submission import PreparedRun, prepared, resume
 
 
 @click.command("run")
@@ -40,37 +38,30 @@ def command(prompts: str | None, run_url: str | None, devices: str, **given: Any
     where a run was interrupted.
     """
     check_host()
-    folder = _resumed(run_url, prompts, given["out"]) if run_url else _written(prompts, given)
-    with _interruptible(folder):
-        status = _make(folder, devices)
-    _conclude(folder, status)
+    if run_url is None:
+        if prompts is None:
+            raise click.UsageError("Missing argument 'PROMPTS'.", click.get_current_context())
+        with prepared(read_rows(prompts), prompts, options_of(given)) as run:
+            status = _make(run.folder, devices, run)
+    else:
+        if prompts or given["out"]:
+            raise click.UsageError("--resume must stand without PROMPTS and --out.", click.get_current_context())
+        status = _make(RunFolder(run_url), devices, None)
+    _conclude(status)
     return exit_code(status)
 
 
-def _resumed(run_url: str, prompts: str | None, out: str | None) -> RunFolder:
-    if prompts or out:
-        raise click.UsageError("--resume must stand without PROMPTS and --out.", click.get_current_context())
-    folder = RunFolder(run_url)
-    folder.read_plan()
-    return folder
-
-
-def _written(prompts: str | None, given: dict[str, Any]) -> RunFolder:
-    """Return the folder of the run, which is written unless this same run is there already."""
-    if prompts is None:
-        raise click.UsageError("Missing argument 'PROMPTS'.", click.get_current_context())
-    with prepared(read_rows(prompts), prompts, options_of(given)) as run:
-        if run.written_plan() is None:
+def _make(folder: RunFolder, devices: str, run: PreparedRun | None) -> RunStatus:
+    """Make what is missing of a run; ``run`` is written first if nobody did."""
+    is_new = run is not None and run.written_plan() is None
+    if not is_new:
+        before = RunProgress(folder, None).read()
+        click.echo(f"the run is there already, {before.images_made} of {before.images_total} images made", err=True)
+        if before.state == "finished":
+            return before
+    with _interruptible(folder), local_fleet(devices) as fleet:
+        if run is not None and is_new:
             run.write()
-        else:
-            click.echo(f"this run is there already; going on with it: {run.folder.url}", err=True)
-        return run.folder
-
-
-def _make(folder: RunFolder, devices: str) -> RunStatus:
-    if folder.read_manifest() is not None:
-        return RunProgress(folder, None).read()
-    with local_fleet(devices) as fleet:
         resume(folder, fleet.broker)
         progress = RunProgress(folder, fleet.broker)
 
@@ -89,7 +80,8 @@ def _interruptible(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        click.echo(f"\nstopped; what is made is kept. To go on: ddim-fleet run --resume {folder.url}", err=True)
+        if folder.has_plan():
+            click.echo(f"\nstopped; what is made is kept. To go on: ddim-fleet run --resume {folder.url}", err=True)
         raise
 
 
@@ -97,12 +89,11 @@ def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _conclude(folder: RunFolder, status: RunStatus) -> None:
+def _conclude(status: RunStatus) -> None:
     click.echo(summary(status), err=True)
-    plan = folder.read_plan()
-    images = "images" if plan.container == "imagefolder" else "shards"
+    images = "images" if RunFolder(status.run_url).read_plan().container == "imagefolder" else "shards"
     for name, path in (("images", images), ("manifest", MANIFEST)):
-        click.echo(f"{name + ':':<10}{shown(f'{folder.url}/{path}')}")
+        click.echo(f"{name + ':':<10}{shown(f'{status.run_url}/{path}')}")
 
 
 def shown(url: str) -> str:

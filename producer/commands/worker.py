@@ -7,10 +7,13 @@ import sys
 
 import click
 
+from producer.tether import safe_path
+
 
 @click.command("worker", context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(arguments: tuple[str, ...]) -> None:
     """Serve this host's devices; the arguments are those of `python -m workers`."""
     # The producer never imports the workers, and signals must reach the supervisor with no parent between.
-    os.execv(sys.executable, [sys.executable, "-m", "workers", *arguments])  # noqa: S606
+    environment = {**os.environ, **safe_path()}
+    os.execve(sys.executable, [sys.executable, "-m", "workers", *arguments], environment)  # noqa: S606
