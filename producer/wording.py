@@ -48,12 +48,12 @@ def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
 def schedule_rule(message: str, field: str | None = None) -> tuple[str | None, str]:
     """Return the field that an error about a scheduler names, and the rest of its message as the rule."""
     name, _, rule = message.partition(" ")
+    if name == "scheduler":  # parameters must be among ..., got ...
+        return name, rule + _meant(rule.rpartition("got ")[2], PARAMETER_NAMES)
     if name in Request.model_fields:
         return name, rule
     if name.split("[")[0] in PARAMETER_NAMES:
         return f"scheduler.{name}", rule
-    if name == "scheduler":  # parameters must be among ..., got ...
-        return None, message + _meant(message.rpartition("got ")[2], PARAMETER_NAMES)
     return field, message
 
 
