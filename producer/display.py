@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from ddim_core.storage.urls import folder_of
 from producer.progress import RunStatus
 
 POLL_S = 1.0
@@ -43,6 +44,11 @@ def exit_code(status: RunStatus) -> int:
     if status.state == "cancelled":
         return CANCELLED
     return FAILED_REQUESTS if status.images_failed else 0
+
+
+def shown(url: str) -> str:
+    """Return a store's URL as a person can open it: a path where it is one."""
+    return str(folder_of(url)) if url.startswith("file://") else url
 
 
 def duration(seconds: float) -> str:

