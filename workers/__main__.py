@@ -34,7 +34,7 @@ PROGRAM = "ddim-fleet worker"
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.option("--debug", is_flag=True, help="Show a traceback where a command fails.")
 @click.pass_context
-def command(context: click.Context, devices: str, broker: str | None, models: tuple[str, ...], **options: Any) -> None:
+def command(context: click.Context, /, devices: str, broker: str | None, **options: Any) -> None:
     """Serve this host's devices: one worker process each, until a signal. The first drains, the second kills.
 
     Without --devices these are the NPUs, or, where there are none, up to two processes on the CPU.
@@ -50,7 +50,7 @@ def command(context: click.Context, devices: str, broker: str | None, models: tu
             device=device,
             broker_url=broker_url,
             queue=options["queue"],
-            models=models,
+            models=options["models"],
             slots=options["slots"],
             chunks_in_flight=options["chunks_in_flight"],
             log_level=log_level,

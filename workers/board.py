@@ -34,7 +34,7 @@ class Board:
         self.url = url
         try:
             # One retry, because a restart of Redis leaves stale connections in the pool.
-            self.redis: redis.Redis = redis.Redis.from_url(
+            self.redis = redis.Redis.from_url(
                 url,
                 decode_responses=True,
                 socket_timeout=5,

@@ -25,9 +25,9 @@ from workers.tally import Progress, Tally
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
-"""After so many attempts that failed through no fault of the store, what is missing of a chunk is committed as failed."""
+"""After so many attempts that failed through no fault of the store, what cannot be made is committed as failed."""
 CAREFUL_FROM_ATTEMPT = 3
-"""From this attempt on, images are made one by one: two workers did not return from the chunk, so one image may kill them."""
+"""From this attempt on, images are made one by one: no worker returned from the chunk, so an image may kill them."""
 PAUSE_S = 5.0
 """Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
 MAX_PAUSE_S = 60.0

@@ -17,7 +17,7 @@ from workers.settings import Device
 FORMS = "auto, npu, npu:0,1, cpu:2, sim:2 or sim:2:50 (milliseconds a step)"
 MAX_PROCESSES = 256
 AUTO_CPU_PROCESSES = 2
-"""On a host without NPUs: up to two processes, a core or more each; every further one costs a compiled graph and memory."""
+"""On a host without NPUs: two, with a core or more each; every further one compiles its graphs and holds weights."""
 
 _COUNTED = re.compile(r"(cpu|sim):(\d{1,4})(?::(\d+(?:\.\d+)?))?")
 _LISTED = re.compile(r"npu:(\d+(?:,\d+)*)")

@@ -102,7 +102,7 @@ def add_up(plan: RunPlan, stats: Iterable[ChunkStats], extra: Iterable[FileEntry
 def _checked_stats(folder: RunFolder, chunk: int, part_size: int) -> ChunkStats:
     """Return a chunk's totals with the entry of the part that lies there.
 
-    Where two workers committed one chunk at once, totals and part may come from different ones: same images, other seconds.
+    Where two workers committed one chunk at once, totals and part may be of different ones: same images, other seconds.
     """
     stats = folder.read_stats(chunk)
     path = part_path(chunk)

@@ -96,7 +96,7 @@ class Launcher:
 
     def _tend(self) -> bool:
         """Look after each child once; return whether there is anything left to look after."""
-        return any([self._tend_one(child) for child in self.children])  # a list, so that none is passed over
+        return sum(self._tend_one(child) for child in self.children) > 0
 
     def _tend_one(self, child: Child) -> bool:
         if child.process is None:

@@ -1,7 +1,7 @@
 """Leases: which worker process is at a chunk, said in Redis and renewed while it lasts.
 
-A lease saves work, it does not guard it: two workers at one chunk write the same bytes. So nothing waits for Redis here, and
-a lease that was lost with it is taken again at the next renewal.
+A lease saves work, it does not guard it: two workers at one chunk write the same bytes. So nothing waits for Redis
+here, and a lease that was lost with it is taken again at the next renewal.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 
 
 def claim(board: Board, key: str, holder: str, lease_s: float) -> bool:
-    """Take or renew a lease that nothing else renews; return whether it is ``holder``'s. Without Redis it is nobody's."""
+    """Take, or renew, a lease that nothing else renews; return whether ``holder`` has it. Without Redis nobody has."""
     return bool(board.ask(lambda redis: redis.eval(_RENEW, 1, key, holder, str(int(lease_s * 1000))), otherwise=0))
 
 

@@ -2,36 +2,116 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.metadata
+import importlib.util
 import json
+import logging
 import platform
 from collections.abc import Callable
 
 from ddim_core.contracts.plan import ModelRef
+from ddim_core.errors import HostError
+from ddim_core.sampling.service import SamplingService
+from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
+from workers.checkpoints import Checkpoints
 from workers.samplers import LoadedSampler, SamplerFacts, Samplers
-from workers.settings import WorkerSettings
+from workers.settings import Device, WorkerSettings
 from workers.simulated import SimulatedSampler
+
+log = logging.getLogger(__name__)
 
 SIMULATED_SLOTS = 4
 
 
 def make_loader(settings: WorkerSettings) -> Callable[[ModelRef], LoadedSampler]:
-    """Return what loads a checkpoint on the device of ``settings``."""
-    return lambda model: load_simulated(settings)
+    """Return what loads a checkpoint on the device of ``settings``.
+
+    Raises:
+        HostError: The device needs MindSpore, and it is not installed.
+    """
+    if settings.device.kind == "sim":
+        return lambda _: load_simulated(settings)
+    missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
+    checkpoints = Checkpoints(settings.models)
+    return lambda model: load_mindspore(settings, checkpoints, model)
+
+
+def warm_up(samplers: Samplers, settings: WorkerSettings) -> None:
+    """Load the only checkpoint there is before the first chunk comes; where there are several, the first chunk chooses.
+
+    Raises:
+        FleetError: It cannot be loaded.
+    """
+    if settings.device.kind == "sim":
+        return
+    only = Checkpoints(settings.models).only()
+    if only is not None:
+        with samplers.use(only):
+            pass
 
 
 def load_simulated(settings: WorkerSettings) -> LoadedSampler:
     """Return a simulated sampler, which needs no checkpoint and takes every one for present."""
-    sampler = SimulatedSampler(slots=settings.slots or SIMULATED_SLOTS, step_ms=settings.device.step_ms)
+    slots = settings.slots or SIMULATED_SLOTS
+    sampler = SimulatedSampler(slots=slots, step_ms=settings.device.step_ms)
     facts = SamplerFacts(
         device_kind="simulated",
         device=settings.device.label,
-        slots=settings.slots or SIMULATED_SLOTS,
+        slots=slots,
         dtype="none",
-        versions=json.dumps({"ddim-fleet": __version__, "python": platform.python_version()}, sort_keys=True),
+        versions=_versions(),
     )
     return LoadedSampler(sampler, facts, sampler.occupancy)
 
 
-def warm_up(samplers: Samplers, settings: WorkerSettings) -> None:
-    """Load what most runs use before the first chunk comes."""
+def load_mindspore(settings: WorkerSettings, checkpoints: Checkpoints, model: ModelRef) -> LoadedSampler:
+    """Return the sampling service of a checkpoint, with its graphs compiled.
+
+    Raises:
+        CheckpointError: The checkpoint is not here, is another one, or cannot be loaded.
+        HostError: MindSpore cannot use the device.
+        DeviceError: The device failed.
+    """
+    folder = checkpoints.find(model)
+    device = settings.device
+    told = SamplingSettings(folder, device=_mindspore_name(device), cpu_threads=len(device.cores) or None)
+    if settings.slots is not None:
+        told = dataclasses.replace(told, slots=settings.slots)
+    service = SamplingService(told).start()
+    facts = SamplerFacts(
+        device_kind=f"ascend {device.name}".strip() if device.kind == "npu" else device.kind,
+        device=device.label,
+        slots=told.slots,
+        dtype=told.dtype_on_device,
+        versions=_versions("mindspore", "mindone"),
+    )
+    return LoadedSampler(service, facts, _Occupancy(service))
+
+
+class _Occupancy:
+    """The occupancy since the last call, from counters that run since the start."""
+
+    def __init__(self, service: SamplingService) -> None:
+        self._service = service
+        self._steps = 0
+        self._busy = 0.0
+
+    def __call__(self) -> float:
+        counters = self._service.counters()
+        busy = counters.occupancy * counters.steps
+        steps, worked = counters.steps - self._steps, busy - self._busy
+        self._steps, self._busy = counters.steps, busy
+        return min(1.0, worked / steps) if steps else 0.0
+
+
+def _mindspore_name(device: Device) -> str:
+    return "Ascend" if device.kind == "npu" else "CPU"
+
+
+def _versions(*packages: str) -> str:
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return json.dumps({"ddim-fleet": __version__, "python": platform.python_version(), **versions}, sort_keys=True)

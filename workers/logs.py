@@ -15,7 +15,7 @@ _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+@")
 
 
 class KeyValueFormatter(logging.Formatter):
-    """Prints a record as time, level, message, then what ``extra`` carried, one ``key=value`` each, ``action`` first."""
+    """Prints a record as time, level, message, then what ``extra`` carried as ``key=value``, ``action`` first."""
 
     def __init__(self, device: str) -> None:
         """Prefix every line with ``device``, so that the lines of several processes can be told apart."""

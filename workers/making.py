@@ -19,15 +19,15 @@ from workers.tally import Progress, Tally
 BATCHES_IN_BETWEEN = 4
 """Batches of images of a chunk between submission and encoding: enough to keep the slots full, few enough to hold."""
 SUSPECT_LIMIT = 2
-"""How many workers an image may kill while alone on their device before it is a failed row; one may have died by chance."""
+"""How many workers an image may kill, alone on their device, before it is a failed row; one may have died by chance."""
 
 
 @dataclass(slots=True)
 class ChunkMaker:
     """Makes the images of one attempt at a chunk.
 
-    An image that fails alone becomes a failed row. What says nothing of the image (a broken device, a sampler that was closed,
-    a store that does not answer) ends the attempt, unless it is the ``last``, in which a device's error is the image's own.
+    An image that fails alone becomes a failed row. What says nothing of the image (a broken device, a closed sampler, a
+    store that does not answer) ends the attempt; only in the ``last`` one a device's error is the image's own.
     """
 
     folder: RunFolder

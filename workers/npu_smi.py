@@ -1,7 +1,7 @@
 """The Ascend NPUs of this host, as ``npu-smi`` lists them. The parsers are pure: text in, values out.
 
-Column widths, units and extra rows differ between versions and chips, so fields are split on ``|`` and white space, never by
-position. Nothing here needs an NPU to be present, and ``npu-smi`` may hang, so every call has a time limit.
+Column widths, units and extra rows differ between versions and chips, so fields are split on ``|`` and white space,
+never by position. Nothing here needs an NPU to be present, and ``npu-smi`` may hang, so every call has a time limit.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def parse_cores(text: str) -> tuple[int, ...]:
 
 
 def parse_usage(text: str) -> list[Usage]:
-    """Return the chips of the table of ``npu-smi info``: two rows each, the health in the first, the load in the second."""
+    """Return the chips of the table of ``npu-smi info``: two rows each, health in the first, load in the second."""
     usages = []
     first: list[str] | None = None
     for cells in _rows(text):

@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Calls ``work`` every ``interval_s`` in a thread of its own; an exception is logged and the next call still comes."""
+    """Calls ``work`` every ``interval_s`` in a thread of its own; after an exception, which is logged, it goes on."""
 
     def __init__(self, name: str, interval_s: float, work: Callable[[], None]) -> None:
         """Prepare the thread; ``start`` sets it going."""

@@ -8,9 +8,13 @@ import os
 import signal
 import socket
 import sys
+import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 from celery import signals
+from celery.platforms import SecurityWarning
+from celery.worker import state as celery_state
 from pydantic import ValidationError
 
 from ddim_core.contracts.queue import FinishMessage
@@ -104,7 +108,8 @@ class WorkerProcess:
     def _consume(self) -> int:
         signals.setup_logging.connect(_keep_logging, weak=False)
         signals.worker_ready.connect(self._on_ready, weak=False)
-        signals.worker_shutting_down.connect(self._on_draining, weak=False)
+        # Celery advises against root because of pickled messages; they are refused here, and containers often run so.
+        warnings.filterwarnings("ignore", category=SecurityWarning)
         worker = self._app.Worker(
             hostname=f"{self._settings.device.label}-{os.getpid()}@{socket.gethostname()}",
             pool="threads",
@@ -143,14 +148,20 @@ class WorkerProcess:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_ready(self, **_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):  # in place of Celery's handlers, which print and count
+            signal.signal(number, self._drain)
         self._presence.say("ready")
         broker = public_url(self._settings.broker_url)
         line = f"{self._settings.device.label} is ready, pid {os.getpid()}, queue {self._settings.queue} at {broker}"
         print(line, flush=True)  # noqa: T201 - the command's own output
 
-    def _on_draining(self, **_: object) -> None:
-        log.info("draining: no new chunks are taken", extra={"action": "draining"})
-        self._presence.say("draining")
+    def _drain(self, *_: object) -> None:
+        """Finish the chunks in hand and take no more."""
+        if celery_state.should_stop is None:
+            celery_state.should_stop = EXIT_OK
+            log.info("draining: no new chunks are taken", extra={"action": "draining"})
+            # In a thread, because a signal handler must not wait for Redis.
+            threading.Thread(target=self._presence.say, args=("draining",), daemon=True).start()
 
 
 def main() -> int:

@@ -55,7 +55,7 @@ class QueueView:
         return frozenset(found)
 
 
-def named_chunk(item: str) -> tuple[str, int] | None:
+def named_chunk(item: str | bytes) -> tuple[str, int] | None:
     """Return run id and chunk of a message as kombu keeps it in Redis; None for any other."""
     try:
         envelope = json.loads(item)

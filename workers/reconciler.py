@@ -1,7 +1,7 @@
 """The reconciler: compares what should be done with what is, and queues again what got lost.
 
-Redis under Celery loses messages now and then, and all of them when it is wiped; workers die with chunks in hand. The plan in
-the store says what there is to do, the parts say what is done, leases and the queue say what is being seen to.
+Redis under Celery loses messages now and then, and all of them when it is wiped; workers die with chunks in hand. The
+plan in the store says what there is to do, the parts say what is done, leases and the queue what is being seen to.
 """
 
 from __future__ import annotations
@@ -66,15 +66,20 @@ class Reconciler:
             return
         if not claim(self._board, RECONCILER_LOCK, self._worker_id, LOCK_S):
             return
-        listed = self._board.ask(lambda redis: redis.hgetall(RUNS_KEY), otherwise={})
+        listed = self._listed() or {}
         queued = self._queue_view.queued()
         self._watches = {run_id: self._watches.get(run_id, Watch()) for run_id in listed}
         for run_id, url in listed.items():
             self._look_after(run_id, url, queued)
 
+    def _listed(self) -> dict[str, str] | None:
+        return self._board.ask(
+            lambda redis: {str(run_id): str(url) for run_id, url in redis.hgetall(RUNS_KEY).items()}, otherwise=None
+        )
+
     def _register_again(self) -> None:
         """List runs that this process has worked on and that Redis forgot, unless they are over."""
-        listed = self._board.ask(lambda redis: redis.hgetall(RUNS_KEY), otherwise=None)
+        listed = self._listed()
         if listed is None:
             return
         for url, run_id in self._runs.seen():
@@ -102,9 +107,9 @@ class Reconciler:
         requeued = self._take_over(run, orphans)
         if queued is None or requeued:
             return
-        notes = self._board.ask(lambda redis: redis.smembers(_keys(run).committed), otherwise=set())
+        noted = self._members(_keys(run).committed)
         waiting = {chunk for run_id, chunk in queued if run_id == run.plan.run_id}
-        done = watch.committed | {int(chunk) for chunk in notes}
+        done = watch.committed | noted
         missing = set(range(run.plan.chunk_count)) - done - leased - waiting
         if missing or len(done) >= run.plan.chunk_count:
             self._compare_with_store(run, watch, missing)
@@ -113,9 +118,9 @@ class Reconciler:
 
     def _compare_with_store(self, run: OpenRun, watch: Watch, missing: set[int]) -> None:
         if time.monotonic() < watch.next_listing_at:
-            return
+            return None
         if self._is_over(run):
-            return
+            return None
         _list(run, watch)
         if len(watch.committed) >= run.plan.chunk_count:
             return self._finish(run, watch)
@@ -127,9 +132,7 @@ class Reconciler:
     def _in_hand(self, run: OpenRun) -> tuple[set[int], set[int]]:
         """Return the chunks in hand: those with a living worker, and those without one that may be queued again."""
         keys = _keys(run)
-        chunks = sorted(
-            int(chunk) for chunk in self._board.ask(lambda redis: redis.smembers(keys.in_hand), otherwise=set())
-        )
+        chunks = sorted(self._members(keys.in_hand))
 
         def look(redis: Redis) -> list[int]:
             with redis.pipeline(transaction=False) as pipe:
@@ -143,14 +146,18 @@ class Reconciler:
         paused = {chunk for chunk, exists in zip(chunks, found[1::2], strict=True) if exists}
         return leased | paused, set(chunks) - leased - paused
 
+    def _members(self, key: str) -> set[int]:
+        return self._board.ask(lambda redis: {int(chunk) for chunk in redis.smembers(key)}, otherwise=set[int]())
+
     def _take_over(self, run: OpenRun, orphans: Iterable[int]) -> bool:
         """Queue chunks whose worker died, before all others."""
         dead = [chunk for chunk in sorted(orphans) if not self._settled(run, chunk)]
         for chunk in dead:
             self._send(run, chunk, front=True)
-            self._board.ask(lambda redis, chunk=chunk: redis.srem(_keys(run).in_hand, chunk), otherwise=0)
+            Tally(self._board, run.plan.run_id).put_down(chunk)
             log.warning(
-                "a worker died; its chunk is queued again", extra={"action": "chunk_taken_over", **_facts(run, chunk)}
+                "a chunk in hand has no worker; it is queued again",
+                extra={"action": "chunk_taken_over", **_facts(run, chunk)},
             )
         return bool(dead)
 

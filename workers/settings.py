@@ -38,7 +38,7 @@ class Device(BaseModel):
 
 
 class WorkerSettings(BaseModel):
-    """All that a worker process is told. It travels on the process's standard input: a broker URL may hold a password."""
+    """All that a worker process is told. It travels on standard input, because a broker URL may hold a password."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,7 +1,7 @@
 """A device that is none: it keeps time like one and draws a picture from the request's hash.
 
-It is there to load and to break the queue, the store and the takeover of dead workers on hosts without MindSpore. It says
-nothing of the speed, the memory or the errors of a real device, and its pictures show nothing that the prompt says.
+It is there to load and to break the queue, the store and the takeover of dead workers on hosts without MindSpore. It
+says nothing of the speed, the memory or the errors of a real device, and its pictures show nothing of the prompt.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import astuple, dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from ddim_core.contracts.sample import SampledImage, SampleSpec
 from ddim_core.errors import DeviceError, SampleError
@@ -118,13 +119,14 @@ class SimulatedSampler:
         return left
 
 
-def draw(spec: SampleSpec) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
     digest = hashlib.sha256(repr(astuple(spec)).encode()).digest()
     blocks = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big"))).integers(0, 256, (8, 8, 3))
     rows = np.arange(spec.height) * 8 // spec.height
     columns = np.arange(spec.width) * 8 // spec.width
-    return blocks.astype(np.uint8)[rows][:, columns]
+    picture: npt.NDArray[np.uint8] = blocks.astype(np.uint8)[rows][:, columns]
+    return picture
 
 
 def _finish(sample: _Running) -> None:

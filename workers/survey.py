@@ -12,7 +12,7 @@ from workers.npu_smi import Usage
 
 
 def survey() -> dict[str, Any]:
-    """Return the devices that ``--devices auto`` would serve, the NPUs as ``npu-smi`` sees them, and what went wrong."""
+    """Return the devices that ``--devices auto`` would serve, all NPUs with their load, and what went wrong."""
     found: dict[str, Any] = {"npu_smi": npu_smi.is_installed(), "cores": len(os.sched_getaffinity(0)), "error": None}
     try:
         npus = _npus() if has_npus() else []

@@ -86,7 +86,7 @@ class Tally:
         return self._board.ask(note, otherwise=0)
 
     def refuse(self, worker_id: str) -> bool:
-        """Note that this worker cannot load the run's checkpoint; return whether every living worker has said so often."""
+        """Note that this worker cannot load the run's checkpoint; return whether all living ones have said so often."""
 
         def note(redis: Redis) -> bool:
             redis.hincrby(self.keys.refusals, worker_id, 1)
@@ -118,7 +118,7 @@ class Tally:
 
 
 class Progress:
-    """Counts the images of one chunk and notes them in Redis a few times a second, from whichever thread finishes one."""
+    """Counts the images of one chunk, from whichever thread finishes one, and notes them a few times a second."""
 
     def __init__(self, tally: Tally, chunk: int, meter: Meter) -> None:
         """Start from zero, also in Redis at the first image, where an earlier attempt may have left its count."""

@@ -20,7 +20,7 @@ SCHEMES = ("redis", "rediss")
 _REQUIRED = ("body", "headers", "properties")
 
 
-class Channel(redis.Channel):
+class Channel(redis.Channel):  # type: ignore[misc]
     """A channel that outlives an item which cannot be read. Redis has removed it by then, so it does not come back."""
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -31,7 +31,7 @@ class Channel(redis.Channel):
             raise Empty from exc
 
 
-class Transport(redis.Transport):
+class Transport(redis.Transport):  # type: ignore[misc]
     """A transport that hands over messages only."""
 
     Channel = Channel

