@@ -1,7 +1,7 @@
 """Every exception that the project raises on purpose, in one tree.
 
-An error carries its facts as attributes and reads as one line for a person. The class decides the exit code of the command
-line: 1 for input that must be mended, 2 for a system that failed.
+An error carries its facts as attributes and reads as one line for a person. The class decides the exit code of the
+command line: 1 for input that must be mended, 2 for a system that failed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class HostError(FleetError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with the input, with the place where a person can mend it; reads as ``<place>: <field> <rule>``."""
+    """One thing wrong with the input, and where a person can mend it; reads as ``<place>: <field> <rule>``."""
 
     source: str
     line: int | None

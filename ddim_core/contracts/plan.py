@@ -18,7 +18,7 @@ Container = Literal["webdataset", "imagefolder"]
 
 
 class ModelRef(BaseModel):
-    """Which checkpoint a run is sampled from: a name or path that workers resolve, and the digest it must have there."""
+    """Which checkpoint a run is sampled from: a name or path that workers resolve, and its digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,7 +89,7 @@ def chunk_items(plan: RunPlan, chunk: int, lines: Iterable[PlannedRequest]) -> I
     """Yield the images of a chunk in the order of their keys.
 
     Raises:
-        ScheduleError: A request's scheduler does not work with the plan's checkpoint; a plan that was validated has none.
+        ScheduleError: A request's scheduler does not fit the plan's checkpoint; a plan that was validated has none.
     """
     base = plan.model.schedule()
     position = 0
@@ -103,12 +103,12 @@ def chunk_items(plan: RunPlan, chunk: int, lines: Iterable[PlannedRequest]) -> I
 
 
 def image_key(chunk: int, position: int) -> str:
-    """Return the key of an image: chunk (5 digits or more), then position in it (4 digits), as img2dataset forms them."""
+    """Return an image's key: chunk (5 digits or more), then position in it (4 digits), as img2dataset forms them."""
     return f"{chunk:05d}{position:04d}"
 
 
 def split_into_chunks(requests: Iterable[tuple[int, Request]], images_per_chunk: int) -> Iterator[list[PlannedRequest]]:
-    """Yield chunks of exactly ``images_per_chunk`` images (the last may be smaller), splitting requests where needed."""
+    """Yield chunks of exactly ``images_per_chunk`` images, but for the last; requests are split where needed."""
     chunk: list[PlannedRequest] = []
     room = images_per_chunk
     for index, request in requests:

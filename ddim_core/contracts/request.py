@@ -19,8 +19,9 @@ FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 class Request(BaseModel):
     """What one line asks for; the defaults are those of diffusers' ``StableDiffusionPipeline``.
 
-    ``height`` and ``width`` default to the checkpoint's size, ``seed`` to one derived from the run's seed and ``custom_id``, and
-    ``custom_id`` to the request's position in the run. Give ``custom_id`` to make images independent of the order of the input.
+    ``height`` and ``width`` default to the checkpoint's size, ``seed`` to one derived from the run's seed and
+    ``custom_id``, and ``custom_id`` to the request's position in the run. Give ``custom_id`` to make images independent
+    of the order of the input.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
@@ -49,7 +50,7 @@ class Request(BaseModel):
     @field_validator("scheduler")
     @classmethod
     def _scheduler_is_known(cls, overrides: dict[str, Any]) -> dict[str, Any]:
-        """Refuse unknown fields and values; what the fields mean together is checked against the checkpoint's config."""
+        """Refuse unknown fields and values; ``schedule`` checks them together with the checkpoint's config."""
         ScheduleConfig.from_mapping(overrides)
         return overrides
 

@@ -25,7 +25,7 @@ class SampleSpec:
     seed: int
     """Key of the sample's noise, together with ``image_index``; in [0, 2**63)."""
     image_index: int
-    """Which image of its request this is, from 0; requests without a seed use a seed of its own for each image and 0 here."""
+    """Which image of its request this is, from 0; always 0 where the request left the seed to be derived."""
     num_inference_steps: int
     guidance_scale: float
     guidance_rescale: float
@@ -58,12 +58,12 @@ class SampledImage:
 
 
 class Sampler(Protocol):
-    """What makes images in a worker: MindSpore on one device (``SamplingService``), or a simulated device in load tests."""
+    """What makes images in a worker: MindSpore on one device (``SamplingService``), or a simulated device."""
 
     def submit(self, spec: SampleSpec) -> Future[SampledImage]:
-        """Queue one sample; blocks while the sampler's bounded queue is full. The future fails with a ``FleetError``."""
+        """Queue one sample; blocks while the bounded queue is full. The future fails with a ``FleetError``."""
         ...
 
     def close(self, *, drain: bool = True) -> None:
-        """Stop; with ``drain``, after everything submitted is done, otherwise the rest fails with ``CancelledError``."""
+        """Stop; with ``drain`` after everything submitted is done, otherwise the rest is cancelled."""
         ...
