@@ -44,7 +44,7 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
     broker_url = broker or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER_URL
     log_level = options["log_level"].upper()
     set_up_logging(log_level, "launcher")
-    Board(broker_url)  # refuses a URL that is none, before any process is started
+    board = Board(broker_url)
     settings = [
         WorkerSettings(
             device=device,
@@ -57,7 +57,7 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
         )
         for device in choose_devices(devices)
     ]
-    context.exit(Launcher.of(settings).run())
+    context.exit(Launcher.of(settings, board).run())
 
 
 @command.command()

@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from workers.board import Board
+from workers.lease import release_all
 from workers.settings import EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -66,13 +68,14 @@ class Launcher:
     """Keeps the worker processes of this host running until a signal ends it."""
 
     children: list[Child]
+    board: Board
     _signals: int = 0
     _wake: threading.Event = field(default_factory=threading.Event)
 
     @classmethod
-    def of(cls, settings: Sequence[WorkerSettings]) -> Launcher:
-        """Return the launcher of these processes."""
-        return cls([Child(one) for one in settings])
+    def of(cls, settings: Sequence[WorkerSettings], board: Board) -> Launcher:
+        """Return the launcher of these processes, which use the Redis of ``board``."""
+        return cls([Child(one) for one in settings], board)
 
     def run(self) -> int:
         """Supervise until every process has ended for good; return the exit code of the command.
@@ -104,6 +107,7 @@ class Launcher:
         exit_code = child.exit_code()
         if exit_code is None:
             return True
+        release_all(self.board, child.settings.device.worker_id(child.process.pid))
         child.process = None
         return not self._signals and self._ended(child, exit_code)
 

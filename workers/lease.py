@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 
-from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, RunKeys
+from redis import Redis
+
+from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, LEASES_PATTERN, RunKeys
 from workers.board import Board
 from workers.periodic import Periodic
 
@@ -27,6 +29,16 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 def claim(board: Board, key: str, holder: str, lease_s: float) -> bool:
     """Take, or renew, a lease that nothing else renews; return whether ``holder`` has it. Without Redis nobody has."""
     return bool(board.ask(lambda redis: redis.eval(_RENEW, 1, key, holder, str(int(lease_s * 1000))), otherwise=0))
+
+
+def release_all(board: Board, holder: str) -> int:
+    """Release every lease of a process that is known to be dead, so that nobody waits for them to expire."""
+
+    def release(redis: Redis) -> int:
+        keys = list(redis.scan_iter(LEASES_PATTERN, count=1000))
+        return sum(int(redis.eval(_RELEASE, 1, key, holder)) for key in keys)
+
+    return board.ask(release, otherwise=0)
 
 
 class Leases:

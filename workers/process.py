@@ -52,7 +52,7 @@ class WorkerProcess:
         self._settings = settings
         self._device_failed = False
         device = settings.device.label
-        self.worker_id = f"{socket.gethostname()}/{device}/{os.getpid()}"
+        self.worker_id = settings.device.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
         self._runs = Runs()

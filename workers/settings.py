@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from ddim_core.contracts.queue import DEFAULT_QUEUE
@@ -30,6 +32,10 @@ class Device(BaseModel):
     """Variables that must be set before the process starts."""
     step_ms: float = Field(default=0.0, ge=0.0)
     """Of a simulated device: how long one step of its batch takes."""
+
+    def worker_id(self, pid: int) -> str:
+        """Return the name under which the process ``pid`` of this host serves the device."""
+        return f"{socket.gethostname()}/{self.label}/{pid}"
 
     @property
     def label(self) -> str:

@@ -132,6 +132,7 @@ class RunKeys:
 RUNS_KEY = "ddim-fleet:runs"
 """Hash run id -> run URL of the runs that are not finished."""
 RECONCILER_LOCK = "ddim-fleet:reconciler"
+LEASES_PATTERN = "ddim-fleet:lease:*"
 WORKERS_PATTERN = "ddim-fleet:worker:*"
 
 
