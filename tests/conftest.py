@@ -8,4 +8,4 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-pytest_plugins = ["tests.integration.s3_server"]
+pytest_plugins = ["tests.integration.s3_server", "tests.integration.chromium"]

@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -34,8 +35,10 @@ from ddim_core.storage.run_folder import (
     stats_path,
 )
 
-STARTED_AT = "2026-11-23T10:00:00+00:00"
-FINISHED_AT = "2026-11-23T10:00:12+00:00"
+STARTED_AT = "2026-11-23T10:00:00.000+00:00"
+CHUNK_SECONDS = 4.0
+CHUNK_PERIOD_S = 3
+"""Two workers take a chunk each at the same time, and overlap it with their next."""
 SCHEDULER = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False}
 
 
@@ -123,15 +126,19 @@ def _commit(folder: RunFolder, run: SmallRun, chunk: int, items: list[ChunkItem]
         images=len(images),
         failed=len(items) - len(images),
         attempts=1,
-        seconds=3.0 + chunk,
-        started_at=STARTED_AT,
-        finished_at=FINISHED_AT,
+        seconds=CHUNK_SECONDS,
+        started_at=_clock(chunk // 2 * CHUNK_PERIOD_S),
+        finished_at=_clock(chunk // 2 * CHUNK_PERIOD_S + CHUNK_SECONDS),
         worker=f"host-{chunk % 2}/1",
         device=f"Ascend:{chunk % 2}",
         files=(*files, file_entry(part_path(chunk), part)),
     )
     folder.store.put(stats_path(chunk), stats.model_dump_json().encode())
     folder.store.put(part_path(chunk), part)
+
+
+def _clock(seconds: float) -> str:
+    return (datetime.fromisoformat(STARTED_AT) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
 def _write_images(folder: RunFolder, container: Container, chunk: int, images: dict[str, bytes]) -> list[FileEntry]:
@@ -207,7 +214,7 @@ def _manifest(folder: RunFolder, plan: RunPlan) -> Manifest:
         model=plan.model.name,
         model_digest=plan.model.digest,
         started_at=STARTED_AT,
-        finished_at=FINISHED_AT,
-        seconds=12.0,
+        finished_at=stats[-1].finished_at,
+        seconds=(len(stats) - 1) // 2 * CHUNK_PERIOD_S + CHUNK_SECONDS,
         files=tuple(file for each in stats for file in each.files),
     )
