@@ -1,7 +1,8 @@
 """The coefficient rows of all schedules in use, as one array that is uploaded when it changes.
 
 A lane on the device points at a row; each row says which row comes next, so the rows of a table need not be neighbours
-and the last one leads to row 0, where a lane rests: the device needs no word from the host when a sample ends.
+and the last one leads to row 0, where a lane rests and keeps its x: the device needs no word from the host when a
+sample ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ COLUMNS = (
 IDLE_ROW = 0
 
 _NO_LIMIT = float(np.finfo(np.float32).max)
+_IDENTITY = {"next_row": IDLE_ROW, "x0_from_x": 1.0, "prev_from_x0": 1.0, "x0_limit": _NO_LIMIT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,10 @@ class CoefficientBank:
     """Rows of step tables, shared by key, counted while in use, evicted least recently used first."""
 
     def __init__(self, capacity: int) -> None:
-        """Make a bank of ``capacity`` rows, of which row 0 is the idle one."""
+        """Make a bank of ``capacity`` rows, of which row 0 leaves a lane as it is."""
         self.rows: npt.NDArray[np.float32] = np.zeros((capacity, len(COLUMNS)), np.float32)
+        for name, value in _IDENTITY.items():
+            self.rows[IDLE_ROW, COLUMNS.index(name)] = value
         self.version = 0
         """Changes whenever ``rows`` does."""
         self._free = list(range(capacity - 1, IDLE_ROW, -1))

@@ -66,6 +66,7 @@ def _twins() -> dict[Kernel, Kernel]:
         mint.chunk: _chunk,
         mint.split: _split,
         mint.stack: _stack,
+        functional.conv2d: _conv2d,
         functional.embedding: _embedding,
         functional.gelu: _gelu,
         functional.layer_norm: _layer_norm,

@@ -6,6 +6,7 @@ Import this module, and call ``start``, before anything else that imports MindSp
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -28,8 +29,9 @@ _OUT_OF_MEMORY = re.compile(
 _OFF = ("", "0", "false")
 
 
+@functools.cache
 def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
-    """Bind this process to one device; call it once, before anything imports mindone.
+    """Bind this process to one device, before anything imports mindone; a second call like the first does nothing.
 
     Args:
         kind: One of ``DEVICE_KINDS``.
@@ -42,22 +44,26 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
     _refuse_compile_cache()
     if kind not in DEVICE_KINDS:
         raise HostError(f"device must be {' or '.join(DEVICE_KINDS)}, got {kind}")
-    _set_device(kind, index)
+    try:
+        ms.set_device(kind, index)
+        if cpu_threads is not None:
+            ms.device_context.cpu.op_tuning.threads_num(cpu_threads)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise HostError(f"device must be one that MindSpore can use, got {kind}:{index}: {_headline(error)}") from error
+    if ms.get_context("enable_compile_cache"):
+        raise HostError("enable_compile_cache must be off, got on: it gives wrong images")
     if kind == "CPU":
         # Launching kernels from threads of their own takes three times as long on two cores.
         ms.runtime.launch_blocking()
-        if cpu_threads is not None:
-            ms.device_context.cpu.op_tuning.threads_num(cpu_threads)
-        with quiet_import():
-            cpu_kernels.install()
+    with quiet_import():
+        cpu_kernels.install()
 
 
 def device_error(error: Exception) -> DeviceError:
     """Return what MindSpore raised as one of our errors; it has no exception classes of its own to go by."""
-    first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if _OUT_OF_MEMORY.search(str(error)):
-        return OutOfMemoryError(f"the device ran out of memory: {first_line}; lower the number of slots")
-    return DeviceError(f"the device failed: {first_line}")
+        return OutOfMemoryError(f"the device ran out of memory: {_headline(error)}; lower the number of slots")
+    return DeviceError(f"the device failed: {_headline(error)}")
 
 
 @contextlib.contextmanager
@@ -78,10 +84,7 @@ def _refuse_compile_cache() -> None:
         )
 
 
-def _set_device(kind: str, index: int) -> None:
-    try:
-        ms.set_device(kind, index)
-    except (RuntimeError, ValueError) as error:
-        raise HostError(f"device must be one that MindSpore sees, got {kind}:{index}: {error}") from error
-    if ms.get_context("enable_compile_cache"):
-        raise HostError("enable_compile_cache must be off, got on: it gives wrong images")
+def _headline(error: Exception) -> str:
+    """Return the first line that says something; MindSpore's errors go on with rulers and call stacks."""
+    lines = (line.strip(" -\t") for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)

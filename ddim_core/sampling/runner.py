@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.errors import SampleError, ScheduleError
 from ddim_core.sampling.bank import IDLE_ROW, CoefficientBank, TableKey
 from ddim_core.sampling.engine import Sample
 from ddim_core.sampling.noise import initial_noise, step_noise
-from ddim_core.sampling.pipeline import StableDiffusion
 from ddim_core.sampling.step import Admission, DenoisingStep, Lanes, Newcomer, idle_lanes
 
 # A table has at most num_train_timesteps rows, 1000 for every published Stable Diffusion: the tables in use always fit.
@@ -40,6 +39,17 @@ class Job:
         return TableKey(self.spec.schedule, self.spec.num_inference_steps, self.spec.eta)
 
 
+class Model(Protocol):
+    """What a checkpoint gives to the sampling loop; ``pipeline.StableDiffusion`` is one."""
+
+    @property
+    def denoiser(self) -> nn.Cell:
+        """A cell as ``DenoisingStep`` takes it."""
+
+    def latent_shape(self, height: int, width: int) -> LatentShape:
+        """Return the shape of the latents of a picture of that many pixels."""
+
+
 class DeviceRunner:
     """Runs samples in the lanes of the device; satisfies ``engine.Runner``.
 
@@ -48,7 +58,7 @@ class DeviceRunner:
     without such a sample sends nothing: its z is a tensor of zeros that lives on the device.
     """
 
-    def __init__(self, model: StableDiffusion, num_lanes: int) -> None:
+    def __init__(self, model: Model, num_lanes: int) -> None:
         self._model = model
         self._num_lanes = num_lanes
         self._admission = Admission()

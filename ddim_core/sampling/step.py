@@ -167,8 +167,7 @@ class DenoisingStep(nn.Cell):
         if self.thresholding:
             x0 = _threshold(x0, at[:, _THRESHOLD_QUANTILE], _column(at, _THRESHOLD_LIMIT))
         x_prev = _column(at, _PREV_FROM_X0) * x0 + _column(at, _PREV_FROM_EPS) * eps + _column(at, _SIGMA) * z
-        idle = (row == IDLE_ROW).reshape(-1, 1, 1, 1)  # a lane at rest keeps its x, which may still be read
-        return ops.where(idle, x, x_prev), at[:, _NEXT_ROW].astype(ms.int32)
+        return x_prev, at[:, _NEXT_ROW].astype(ms.int32)
 
 
 def _column(rows: Tensor, index: int) -> Tensor:
