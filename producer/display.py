@@ -36,7 +36,7 @@ def status_table(status: RunStatus) -> str:
 def summary(status: RunStatus) -> str:
     """Return in one line what a run that is over came to."""
     speed = "" if status.images_per_s is None else f", {status.images_per_s:.2f} images/s"
-    return f"{status.state}: {status.images_made} images made, {status.images_failed} failed{speed}"
+    return f"{status.state}: {counted(status.images_made, 'image')} made, {status.images_failed} failed{speed}"
 
 
 def exit_code(status: RunStatus) -> int:
@@ -49,6 +49,11 @@ def exit_code(status: RunStatus) -> int:
 def shown(url: str) -> str:
     """Return a store's URL as a person can open it: a path where it is one."""
     return str(folder_of(url)) if url.startswith("file://") else url
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 image`` or ``2 images``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def duration(seconds: float) -> str:
@@ -106,8 +111,7 @@ def _phase(status: RunStatus) -> str:
         return status.state
     if status.workers == 0:
         return "queued, no worker yet"
-    devices = "1 device" if status.workers == 1 else f"{status.workers} devices"
-    return f"starting: compiling on {devices}" if status.workers else status.state
+    return f"starting: compiling on {counted(status.workers, 'device')}" if status.workers else status.state
 
 
 def _figures(status: RunStatus) -> str:

@@ -7,6 +7,7 @@ import click
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
+from producer.display import counted
 from producer.submission import resume
 
 
@@ -17,4 +18,6 @@ def command(run_url: str, *, broker: str | None) -> None:
     """Queue the chunks of the run at RUN_URL that are not in its store yet; what is there stays as it is."""
     folder = RunFolder(run_url)
     count = resume(folder, Broker(broker))
-    click.echo(f"queued {count} chunks of {folder.url}" if count else f"nothing is missing of {folder.url}", err=True)
+    click.echo(
+        f"queued {counted(count, 'chunk')} of {folder.url}" if count else f"nothing to queue of {folder.url}", err=True
+    )

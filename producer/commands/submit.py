@@ -8,6 +8,7 @@ import click
 
 from producer.broker import Broker
 from producer.commands.options import broker_option, options_of, run_options
+from producer.display import counted
 from producer.inputs import read_rows
 from producer.submission import submit
 
@@ -24,6 +25,7 @@ def command(prompts: str, broker: str | None, **given: Any) -> None:
     """
     folder = submit(read_rows(prompts), prompts, options_of(given), Broker(broker))
     plan = folder.read_plan()
-    click.echo(f"queued {plan.image_count} images in {plan.chunk_count} chunks", err=True)
+    images, chunks = counted(plan.image_count, "image"), counted(plan.chunk_count, "chunk")
+    click.echo(f"queued {images} in {chunks}", err=True)
     click.echo(f"to follow it: ddim-fleet watch {folder.url}", err=True)
     click.echo(folder.url)
