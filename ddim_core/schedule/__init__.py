@@ -7,6 +7,7 @@ Nothing here knows a device. ``alpha_bar`` is the cumulative product of ``1 - be
 from ddim_core.schedule.config import (
     BETA_SCHEDULES,
     MAX_TRAIN_TIMESTEPS,
+    PARAMETER_NAMES,
     PREDICTION_TYPES,
     TIMESTEP_PAIRS,
     TIMESTEP_SPACINGS,
@@ -19,6 +20,7 @@ from ddim_core.schedule.variances import Float64Array, alpha_bar, betas
 __all__ = [
     "BETA_SCHEDULES",
     "MAX_TRAIN_TIMESTEPS",
+    "PARAMETER_NAMES",
     "PREDICTION_TYPES",
     "TIMESTEP_PAIRS",
     "TIMESTEP_SPACINGS",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +10,10 @@ import numpy as np
 import pytest
 
 ms = pytest.importorskip("mindspore")
-from ddim_core.sampling.cpu_kernels import install  # noqa: E402 - needs MindSpore
+from ddim_core.sampling import device  # noqa: E402 - needs MindSpore
 
-install()
-with warnings.catch_warnings():  # mindone warns of each framework that is not there
-    warnings.simplefilter("ignore")
+device.start("CPU")  # before anything imports mindone
+with device.quiet_import():
     from mindone.diffusers import DDIMScheduler as MindoneScheduler
 
     from ddim_core.errors import ScheduleError
