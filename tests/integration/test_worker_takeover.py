@@ -1,0 +1,178 @@
+"""What happens to a run when workers die and Redis forgets: it ends all the same, with every image once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ddim_core.contracts.queue import LEASE_S
+from ddim_core.contracts.record import FAILED, SUCCESS
+from ddim_core.contracts.request import Request
+from ddim_core.storage.run_folder import RunFolder
+from tests.integration.conftest import RedisServer
+from tests.integration.worker_host import (
+    Workers,
+    kill_worker,
+    plan_run,
+    reports,
+    send,
+    shard_hashes,
+    shard_members,
+    wait_for,
+)
+
+StartWorkers = Callable[..., Workers]
+
+REQUESTS: Sequence[Request] = [
+    Request(prompt=f"a leaf {n}", num_images_per_prompt=12, num_inference_steps=20) for n in range(12)
+]
+"""144 images in 18 chunks; at 10 ms a step and 4 slots about four seconds for two workers."""
+
+
+def test_the_chunks_of_a_killed_worker_are_taken_over_and_come_out_the_same(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """kill -9 of a worker process: its chunks are in other hands within seconds, and every shard has the same bytes."""
+    calm = plan_run(str(tmp_path / "calm"), REQUESTS)
+    folder = plan_run(str(tmp_path / "run"), REQUESTS)
+    workers = start_workers("sim:2:10")
+    workers.wait_ready(2)
+    send(redis_server, calm)
+    wait_for(lambda: calm.read_manifest() is not None, 60, workers.text)
+    send(redis_server, folder)
+    victim = _busy_worker(redis_server)
+    kill_worker(victim)
+    _assert_whole(folder, workers, timeout_s=60)
+    assert shard_hashes(folder) == shard_hashes(calm)
+    assert workers.text().count("action=chunk_taken_over") >= 1
+    wait_for(lambda: workers.text().count(" is ready, pid ") == 3, 30, workers.text)
+
+
+def test_the_chunks_of_a_host_that_vanished_are_taken_over_within_a_minute(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """With its launcher dead too, nobody says that the worker is gone: its lease must run out."""
+    folder = plan_run(str(tmp_path / "run"), REQUESTS)
+    doomed = start_workers("sim:1:40")
+    doomed.wait_ready(1)
+    send(redis_server, folder)
+    pid = _busy_worker(redis_server).pid
+    doomed.launcher.kill()
+    doomed.launcher.wait()
+    killed_at = time.monotonic()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), 5)
+    survivors = start_workers("sim:2:10")
+    wait_for(lambda: "action=chunk_taken_over" in survivors.text(), LEASE_S + 15, survivors.text)
+    assert time.monotonic() - killed_at < 60
+    _assert_whole(folder, survivors, timeout_s=30)
+
+
+def test_a_run_survives_that_redis_is_wiped(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """FLUSHALL in the middle loses messages, leases and the list of runs; the workers put all of it back."""
+    folder = plan_run(str(tmp_path / "run"), REQUESTS)
+    workers = start_workers("sim:2:10")
+    workers.wait_ready(2)
+    send(redis_server, folder)
+    wait_for(lambda: len(folder.committed_chunks()) >= 3, 30)
+    with redis_server.client() as client:
+        client.flushall()
+    _assert_whole(folder, workers, timeout_s=60)
+    assert workers.text().count(" is ready, pid ") == 2
+
+
+def test_a_run_survives_that_redis_is_down_for_a_while(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """Work in hand is finished and committed without Redis, and the rest goes on when it is back, empty."""
+    folder = plan_run(str(tmp_path / "run"), REQUESTS)
+    workers = start_workers("sim:2:10")
+    workers.wait_ready(2)
+    send(redis_server, folder)
+    wait_for(lambda: len(folder.committed_chunks()) >= 3, 30)
+    redis_server.stop()
+    before = len(folder.committed_chunks())
+    wait_for(lambda: len(folder.committed_chunks()) > before, 20, workers.text)
+    time.sleep(2)
+    redis_server.start()
+    _assert_whole(folder, workers, timeout_s=60)
+    assert workers.text().count(" is ready, pid ") == 2
+
+
+def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """SIGTERM: the chunks in hand are committed, no more are taken, the command ends with 0; the next worker goes on."""
+    folder = plan_run(str(tmp_path / "run"), REQUESTS)
+    workers = start_workers("sim:1:10")
+    workers.wait_ready(1)
+    send(redis_server, folder)
+    in_hand = {int(name.split("/")[1]) for name in _busy_worker(redis_server).chunks}
+    assert workers.stop() == 0
+    assert in_hand <= folder.committed_chunks()
+    assert len(folder.committed_chunks()) < folder.read_plan().chunk_count
+    assert reports(redis_server) == []
+    began = time.monotonic()
+    others = start_workers("sim:2:2")
+    _assert_whole(folder, others, timeout_s=30)
+    assert time.monotonic() - began < LEASE_S
+
+
+def test_an_image_that_kills_its_worker_ends_as_a_failed_row(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """Two deaths with its chunk, two alone: then it is known, and the rest of the chunk is made."""
+    requests = [Request(prompt="sim:kill" if n == 3 else f"a cloud {n}", num_inference_steps=2) for n in range(6)]
+    folder = plan_run(str(tmp_path / "run"), requests)
+    send(redis_server, folder)
+    workers = start_workers("sim:1")
+    wait_for(lambda: folder.read_manifest() is not None, 90, workers.text)
+    rows = list(folder.records())
+    assert [row.status for row in rows] == [SUCCESS] * 3 + [FAILED] + [SUCCESS] * 2
+    assert "died" in str(rows[3].error_message)
+
+
+def test_a_store_that_fails_for_a_while_costs_time_and_no_image(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """The chunk is given back, and made again when the store takes it."""
+    folder = plan_run(str(tmp_path / "run"), [Request(prompt="a rock", num_images_per_prompt=8)])
+    blocker = tmp_path / "run" / "shards"
+    blocker.write_text("a file where the store wants a folder")
+    send(redis_server, folder)
+    workers = start_workers("sim:1")
+    wait_for(lambda: "action=chunk_given_back" in workers.text(), 30, workers.text)
+    assert folder.committed_chunks() == set()
+    blocker.unlink()
+    _assert_whole(folder, workers, timeout_s=40)
+    assert {record.attempts for record in folder.records()} == {1}
+
+
+def _assert_whole(folder: RunFolder, workers: Workers, *, timeout_s: float) -> None:
+    """Wait for the manifest, then check that every image of the plan is there once."""
+    wait_for(lambda: folder.read_manifest() is not None, timeout_s, workers.text)
+    plan, manifest = folder.read_plan(), folder.read_manifest()
+    assert manifest is not None and (manifest.images, manifest.failed) == (plan.image_count, 0)
+    keys = [record.key for record in folder.records()]
+    assert len(keys) == len(set(keys)) == plan.image_count
+    assert len(shard_members(folder)) == 3 * plan.image_count
+
+
+def _busy_worker(server: RedisServer):  # type: ignore[no-untyped-def]
+    """Wait until a worker says that it holds two chunks, and return its report."""
+    found = []
+
+    def look() -> bool:
+        found[:] = [report for report in reports(server) if len(report.chunks) == 2]
+        return bool(found)
+
+    wait_for(look, 20)
+    return found[0]
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
