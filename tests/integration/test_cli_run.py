@@ -1,0 +1,181 @@
+"""`ddim-fleet run` from start to end on simulated devices, and what is left when it is stopped in between."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ddim_core.storage.run_folder import RunFolder
+from tests.integration.fleet_command import started
+
+# About ten seconds: long enough to be stopped in between, and a second from one chunk to the next.
+SLOW = ("run", "prompts.txt", "--out", "out", "--devices", "sim:1:100", "--num-inference-steps", "10")
+SLOW += ("--num-images-per-prompt", "8", "--images-per-chunk", "2")
+PROMPTS = "a red circle\na blue star\na green square\na pink ring\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Give an empty folder with prompts, in which temporary files are ours alone to find."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "prompts.txt").write_text(PROMPTS)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the run's logs and Redis live where the test can look."""
+    monkeypatch.setenv("TMPDIR", str(home / "tmp"))
+
+
+def finish(command: subprocess.Popen[str], timeout_s: float = 90) -> tuple[int, str, str]:
+    out, err = command.communicate(timeout=timeout_s)
+    return command.returncode, out, err
+
+
+def wait_until_making(command: subprocess.Popen[str], folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not list((folder / "parts").glob("*.parquet")):
+        assert command.poll() is None, command.communicate()
+        assert time.monotonic() < deadline, "the run must make a chunk within 60 s"
+        time.sleep(0.1)
+
+
+def programs_of(home: Path) -> dict[int, str]:
+    """Return the processes that run in the test's folder: all that a run starts do."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(home):
+                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+    return found
+
+
+def wait_until_gone(home: Path, timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while left := programs_of(home):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+@pytest.fixture(autouse=True)
+def no_orphans(home: Path) -> Iterator[None]:
+    """Whatever a test does, nothing of it runs on."""
+    yield
+    left = programs_of(home)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, left
+
+
+def test_run_makes_images_manifest_and_report(home: Path) -> None:
+    """One command, and the paths it prints hold what it says."""
+    code, out, err = finish(started(home, "run", "prompts.txt", "--out", "out", "--devices", "sim:2"))
+    assert code == 0, err
+    paths = dict(re.findall(r"^(\w+): +(/\S+)$", out, re.M))
+    assert set(paths) == {"images", "manifest", "report"}
+    assert all(Path(path).exists() for path in paths.values())
+    assert list(Path(paths["images"]).glob("*.tar"))
+    manifest = RunFolder(str(home / "out")).read_manifest()
+    assert manifest is not None and (manifest.images, manifest.failed) == (4, 0)
+    assert re.search(r"^finished: 4 images made, 0 failed", err, re.M)
+    assert not list((home / "tmp").iterdir())
+
+
+def test_the_same_command_again_makes_nothing_new(home: Path) -> None:
+    """A finished run is found and told."""
+    arguments = ("run", "prompts.txt", "--out", "out", "--devices", "sim:1", "--format", "imagefolder")
+    assert finish(started(home, *arguments))[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (home / "out" / "images").glob("*.png")}
+    assert len(before) == 4
+    code, _, err = finish(started(home, *arguments))
+    assert code == 0
+    assert "the run is there already, 4 of 4 images made" in err
+    assert {path: path.stat().st_mtime_ns for path in (home / "out" / "images").glob("*.png")} == before
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_stopped_run_keeps_what_is_made_and_goes_on(home: Path, number: signal.Signals, expected: int) -> None:
+    """The signal reaches us alone, we stop the others, and say how to go on; going on makes only the rest."""
+    slow = started(home, *SLOW)
+    wait_until_making(slow, home / "out")
+    slow.send_signal(number)
+    code, out, err = finish(slow)
+    assert (code, out) == (expected, "")
+    assert re.search(rf"^stopped; .* To go on: ddim-fleet run --resume file://{home}/out$", err, re.M)
+    assert "Traceback" not in err
+    wait_until_gone(home, 1)
+    assert not list((home / "tmp").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in (home / "out" / "shards").iterdir()}
+    code, out, err = finish(started(home, "run", "--resume", str(home / "out"), "--devices", "sim:2"))
+    assert code == 0, err
+    after = {path: path.stat().st_mtime_ns for path in (home / "out" / "shards").iterdir()}
+    assert 0 < len(before) < len(after) and before.items() <= after.items()
+
+
+def test_a_killed_run_leaves_no_process(home: Path) -> None:
+    """Nobody is there to stop Redis and the workers, so they end by themselves."""
+    slow = started(home, *SLOW)
+    wait_until_making(slow, home / "out")
+    assert len(programs_of(home)) >= 4
+    slow.kill()
+    slow.communicate()
+    wait_until_gone(home)
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected", "message"),
+    [
+        ("sem:2", 1, r"ddim-fleet: error: --devices must be one of .*, got 'sem:2'"),
+        ("npu:99", 2, r"ddim-fleet: error: the workers' supervisor ended with code 2: .* \(log: (/\S+/workers\.log)\)"),
+    ],
+)
+def test_devices_that_are_not_there_stop_a_run_before_it_is_written(
+    home: Path, devices: str, expected: int, message: str
+) -> None:
+    """A log that a message names is kept."""
+    code, _, err = finish(started(home, "run", "prompts.txt", "--out", "out", "--devices", devices))
+    assert code == expected
+    match = re.fullmatch(message, err.strip())
+    assert match is not None, err
+    assert all(Path(log).exists() for log in match.groups())
+    assert not (home / "out").exists()
+
+
+@pytest.mark.parametrize(("victim", "name"), [("redis-server", "redis-server"), ("-m workers ", "the workers' .*")])
+def test_a_part_of_the_fleet_that_dies_ends_the_run(home: Path, victim: str, name: str) -> None:
+    """Waiting for it would never end; the run can go on later."""
+    slow = started(home, *SLOW)
+    wait_until_making(slow, home / "out")
+    for pid, line in programs_of(home).items():
+        if victim in line:
+            os.kill(pid, signal.SIGKILL)
+    code, _, err = finish(slow)
+    assert code == 2
+    assert re.search(rf"^ddim-fleet: error: {name} ended with code -9: .* \(log: /\S+\)$", err, re.M)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], r"Missing argument 'PROMPTS'\. \(see 'ddim-fleet run --help'\)"),
+        (["run", "p.txt", "--resume", "x"], r"--resume must stand without PROMPTS and --out\. \(see .*"),
+        (["run", "--resume", "nowhere"], r"a run's URL must name a folder with run\.json, .*"),
+        (["run", "p.txt"], r"Missing option '--out'\. .*"),
+    ],
+)
+def test_bad_usage_of_run_starts_nothing(home: Path, arguments: list[str], message: str) -> None:
+    """It is found before Redis and workers start."""
+    code, _, err = finish(started(home, *arguments))
+    assert code == 1
+    assert re.fullmatch(f"ddim-fleet: error: {message}", err.strip())
+    assert sorted(path.name for path in home.iterdir()) == ["prompts.txt", "tmp"]
