@@ -92,7 +92,7 @@ def render(facts: RunFacts, rows: Rows, cards: Sequence[Card]) -> str:
 def duration(seconds: float) -> str:
     """Return a length of time as a person says it."""
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -162,8 +162,9 @@ def test_the_timeline_places_chunks_by_worker_and_time() -> None:
 
 def test_times_and_numbers_are_written_for_people() -> None:
     """Units that fit, thousands apart, the time zone said."""
-    assert [duration(s) for s in (0.04, 59.94, 61, 3600, 100_000)] == [
-        "0.0 s",
+    assert [duration(s) for s in (0.04, 9.5, 59.94, 61, 3600, 100_000)] == [
+        "0.04 s",
+        "9.50 s",
         "59.9 s",
         "1 min 01 s",
         "1 h 00 min",
