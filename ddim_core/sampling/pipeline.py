@@ -9,6 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mindspore as ms
@@ -59,11 +60,13 @@ class StableDiffusion:
             CheckpointError: The weights do not fit the model classes.
         """
         self.info = info
-        self._tokenizer, self._text_encoder, unet, vae = _load(info, getattr(ms, dtype))
+        self._tokenizer = CLIPTokenizer.from_pretrained(info.folder / "tokenizer", local_files_only=True)
+        self._text_encoder = _network(CLIPTextModel, info.folder / "text_encoder", getattr(ms, dtype))
+        unet = _network(UNet2DConditionModel, info.folder / "unet", getattr(ms, dtype))
         if flash_attention != "auto":
             unet.set_use_memory_efficient_attention_xformers(flash_attention == "on")
         self.denoiser = UNetDenoiser(unet)
-        self._decoder = _Decoder(vae)
+        self._decoder = _Decoder(_network(AutoencoderKL, info.folder / "vae", getattr(ms, dtype)))
         self._remembered: OrderedDict[str, Tensor] = OrderedDict()
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -135,20 +138,24 @@ class _Decoder(nn.Cell):
     @ms.jit(jit_level="O0")
     def construct(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         decoded = self.vae.decode((latents * self.scale).astype(self.dtype), return_dict=False)[0].astype(ms.float32)
-        finite = ops.isfinite(decoded).all((1, 2, 3))
+        # The decoder's norms can turn infinite latents into a finite picture of nothing.
+        finite = ops.logical_and(ops.isfinite(latents).all((1, 2, 3)), ops.isfinite(decoded).all((1, 2, 3)))
         unit = ops.clamp(decoded / 2 + 0.5, 0.0, 1.0)
         return ops.round(unit * 255.0).astype(ms.uint8).permute(0, 2, 3, 1), finite
 
 
-def _load(info: CheckpointInfo, dtype: Any) -> tuple[Any, Any, Any, Any]:
-    options = {"use_safetensors": True, "local_files_only": True}
+def _network(network_class: Any, folder: Path, dtype: Any) -> Any:
+    """Load one network; refuse weights that are missing or of another shape, which mindone would leave random."""
+    dtype_option = "dtype" if network_class is CLIPTextModel else "mindspore_dtype"
+    options = {"use_safetensors": True, "local_files_only": True, "output_loading_info": True, dtype_option: dtype}
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(info.folder / "tokenizer", local_files_only=True)
-        text_encoder = CLIPTextModel.from_pretrained(info.folder / "text_encoder", dtype=dtype, **options)
-        unet = UNet2DConditionModel.from_pretrained(info.folder / "unet", mindspore_dtype=dtype, **options)
-        vae = AutoencoderKL.from_pretrained(info.folder / "vae", mindspore_dtype=dtype, **options)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint in {info.folder} cannot be loaded: {error}") from error
-    for network in (text_encoder, unet, vae):
-        network.set_train(False)
-    return tokenizer, text_encoder, unet, vae
+        network, loading = network_class.from_pretrained(folder, **options)
+    except Exception as error:  # mindone and safetensors raise whatever came up, SafetensorError and AttributeError too
+        raise CheckpointError(f"{folder} must hold a {network_class.__name__}, got one that fails: {error}") from error
+    absent = [*loading["missing_keys"], *loading["mismatched_keys"]]
+    if absent:
+        raise CheckpointError(
+            f"{folder} must hold all weights of a {network_class.__name__}, got {len(absent)} missing or of another "
+            f"shape, such as {absent[0]}"
+        )
+    return network.set_train(False)

@@ -10,19 +10,17 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeAlias
 
 from ddim_core.checkpoints import CheckpointInfo, describe
-from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import DeviceError, FleetError, InputError
+from ddim_core.contracts.sample import SEED_LIMIT, SampledImage, SampleSpec
+from ddim_core.errors import DeviceError, FleetError, HostError, InputError
 from ddim_core.sampling.settings import SamplingSettings
-from ddim_core.sampling.ticket import Ticket
-
-if TYPE_CHECKING:
-    from ddim_core.sampling.session import Session
+from ddim_core.sampling.ticket import Outcome, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +40,61 @@ class Counters:
     """Seconds of the thread by stage: ``load``, ``warm_up``, ``text``, ``denoise``, ``decode``, ``idle``."""
 
 
+class Session(Protocol):
+    """The sampling loop that the thread turns; ``session.DeviceSession`` is the one on a device."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Images, steps and lane_steps so far."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Seconds by stage so far."""
+
+    @property
+    def room(self) -> int:
+        """How many more tickets it would like to have at hand."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether every ticket has ended."""
+
+    def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
+        """Take tickets; return those that ended already."""
+
+    def step(self) -> list[Outcome]:
+        """Advance by one timestep; return the tickets that ended."""
+
+    def unfinished(self) -> list[Ticket]:
+        """Return the tickets that have not ended."""
+
+
+SessionOpener: TypeAlias = Callable[[SamplingSettings, CheckpointInfo], Session]
+
+
+def open_on_device(settings: SamplingSettings, info: CheckpointInfo) -> Session:
+    """Bind the process to the device and load the checkpoint; call it in the thread that will own MindSpore.
+
+    Raises:
+        HostError: MindSpore is not installed or cannot use the device.
+        CheckpointError: The checkpoint cannot be loaded.
+        DeviceError: The device failed on the first picture.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning OpenMP threads starve their neighbours
+    try:
+        # In this order: mindone takes its kernels when it is imported, and the device decides which there are.
+        from ddim_core.sampling import device
+
+        device.start(settings.device, settings.device_index, cpu_threads=settings.cpu_threads)
+        with device.quiet_import():
+            from ddim_core.sampling.session import DeviceSession
+    except ImportError as error:
+        raise HostError(
+            f"MindSpore and mindone must be installed, got {error}; pip install ddim-fleet[worker]"
+        ) from error
+    return DeviceSession(settings, info)
+
+
 class SamplingService:
     """Makes images on one device; satisfies ``contracts.sample.Sampler``.
 
@@ -49,8 +102,9 @@ class SamplingService:
     ...     image = service.submit(spec).result()
     """
 
-    def __init__(self, settings: SamplingSettings) -> None:
+    def __init__(self, settings: SamplingSettings, open_session: SessionOpener = open_on_device) -> None:
         self.settings = settings
+        self._open_session = open_session
         self.info: CheckpointInfo = describe(settings.checkpoint)
         self._inbox: queue.Queue[Ticket | None] = queue.Queue(settings.queue_limit)
         self._ready: Future[None] = Future()
@@ -80,12 +134,13 @@ class SamplingService:
         did. Cancelling it works until its image is there, and frees its lanes at the next step.
 
         Raises:
-            InputError: The size does not fit the checkpoint.
+            InputError: The size does not fit the checkpoint, or the seed or the step count is out of range.
             DeviceError: The service is closed, or its thread ended.
         """
-        self._check_size(spec)
+        self._check(spec)
         ticket = Ticket(spec, Future())
-        self._put(ticket)
+        if not self._offer(ticket):
+            raise DeviceError("the sampling service must be running to take samples, got one that was closed or failed")
         return ticket.future
 
     def counters(self) -> Counters:
@@ -105,8 +160,8 @@ class SamplingService:
         """Stop; with ``drain``, once all that was submitted is done, otherwise cancel the rest between two steps."""
         if not drain:
             self._abandon.set()
-        if not self._closing.is_set() and self._thread.is_alive():
-            self._put(None)
+        if not self._closing.is_set():
+            self._offer(None)
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -120,50 +175,53 @@ class SamplingService:
     ) -> None:
         self.close(drain=error is None)
 
-    def _check_size(self, spec: SampleSpec) -> None:
+    def _check(self, spec: SampleSpec) -> None:
+        """Refuse what would fail in the thread that others' samples depend on."""
         factor = self.info.vae_scale_factor
         for name, value in (("height", spec.height), ("width", spec.width)):
             if value < factor or value % factor:
                 raise InputError(f"{name} must be a positive multiple of {factor} for this checkpoint, got {value}")
+        if not 0 <= spec.seed < SEED_LIMIT or spec.image_index < 0:
+            raise InputError(
+                f"seed must be from 0 to {SEED_LIMIT - 1}, got {spec.seed}; image_index {spec.image_index}"
+            )
+        if spec.num_inference_steps < 1:
+            raise InputError(f"num_inference_steps must be at least 1, got {spec.num_inference_steps}")
 
-    def _put(self, ticket: Ticket | None) -> None:
+    def _offer(self, ticket: Ticket | None) -> bool:
+        """Put a ticket into the inbox, waiting for room; return False when nobody is there to take it."""
         while self._thread.is_alive() and not self._closing.is_set():
             try:
                 self._inbox.put(ticket, timeout=_ALIVE_CHECK_S)
             except queue.Full:
                 continue
-            return
-        raise DeviceError("the sampling service must be running to take samples, got one that was closed or failed")
+            if not self._thread.is_alive():  # it may have ended after its last look into the inbox
+                self._cancel_inbox()
+            return True
+        return False
 
     def _serve(self) -> None:
+        began = time.monotonic()
         try:
-            session = self._open()
-        except BaseException as error:
-            self._ready.set_exception(error if isinstance(error, FleetError) else _startup_error(error))
+            session = self._open_session(self.settings, self.info)
+        except BaseException as error:  # whatever it is, start() waits for it
+            self._ready.set_exception(error)
             return
         self._session = session
+        self._load_s = time.monotonic() - began - session.seconds.get("warm_up", 0.0)
         self._ready.set_result(None)
         try:
             self._loop(session)
-        finally:
-            for ticket in session.abandon():
-                ticket.future.cancel()
-            self._cancel_inbox()
+        except Exception as error:
+            logger.exception("sampling ended", extra={"action": "sampling_failed"})
+            self._fail(session.unfinished(), DeviceError(f"the sampling thread ended: {error!r}"))
+        for ticket in session.unfinished():
+            ticket.future.cancel()
+        self._cancel_inbox()
 
-    def _open(self) -> Session:
-        began = time.monotonic()
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning OpenMP threads starve their neighbours
-        # In this order: mindone takes its kernels when it is imported, and the device decides which there are.
-        from ddim_core.sampling import device
-
-        settings = self.settings
-        device.start(settings.device, settings.device_index, cpu_threads=settings.cpu_threads)
-        with device.quiet_import():
-            from ddim_core.sampling.session import Session
-
-        session = Session(settings, self.info)
-        self._load_s = time.monotonic() - began - session.seconds["warm_up"]
-        return session
+    def _fail(self, tickets: Sequence[Ticket], error: FleetError) -> None:
+        for ticket in tickets:
+            Outcome(ticket, error=error).deliver()
 
     def _loop(self, session: Session) -> None:
         more = True
@@ -201,9 +259,3 @@ class SamplingService:
                 return
             if ticket is not None:
                 ticket.future.cancel()
-
-
-def _startup_error(error: BaseException) -> FleetError:
-    from ddim_core.sampling.device import device_error
-
-    return device_error(error if isinstance(error, Exception) else RuntimeError(repr(error)))

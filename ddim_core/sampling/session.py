@@ -36,7 +36,7 @@ _Sample: TypeAlias = Sample[Job]
 _Finished: TypeAlias = Finished[Job, Tensor]
 
 
-class Session:
+class DeviceSession:
     """One loaded checkpoint on one device, warmed up."""
 
     def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
@@ -69,12 +69,14 @@ class Session:
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         """Encode the tickets' texts and queue them; return those that ended already because that failed."""
-        prompts = [prompt for ticket in tickets for prompt in (ticket.spec.prompt, ticket.spec.negative_prompt)]
         began = time.monotonic()
         try:
-            texts = self._model.encode(prompts)
+            texts = self._model.encode([text for ticket in tickets for text in _texts(ticket.spec)])
         except Exception as error:
-            return self._failed(tickets, error)
+            if len(tickets) == 1:
+                return self._failed(tickets, _prompt_error(error))
+            # One text that cannot be encoded must not take the others along.
+            return [outcome for ticket in tickets for outcome in self.submit([ticket])]
         self.seconds["text"] += time.monotonic() - began
         for ticket, text, negative_text in zip(tickets, texts[::2], texts[1::2], strict=True):
             self._queue(ticket, Job(ticket.spec, text, negative_text))
@@ -97,8 +99,8 @@ class Session:
         self._undecoded.extend(done)
         return refused + self._decode_when_due()
 
-    def abandon(self) -> list[Ticket]:
-        """Return the tickets that have not ended, to be failed; the session is of no further use."""
+    def unfinished(self) -> list[Ticket]:
+        """Return the tickets that have not ended."""
         return list(self._tickets.values())
 
     def _queue(self, ticket: Ticket, job: Job) -> None:
@@ -172,3 +174,13 @@ class Session:
         self.counts.clear()
         self.seconds.clear()
         self.seconds["warm_up"] = time.monotonic() - began
+
+
+def _texts(spec: SampleSpec) -> tuple[str, str]:
+    return spec.prompt, spec.negative_prompt
+
+
+def _prompt_error(error: Exception) -> Exception:
+    if isinstance(error, (UnicodeError, ValueError, TypeError)):
+        return SampleError(f"prompt and negative_prompt must be text that the tokenizer takes, got {error}")
+    return error

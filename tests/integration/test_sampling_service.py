@@ -1,0 +1,176 @@
+"""Images from the packaged checkpoint through the service: the same bytes in any company, failures that stay alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mindspore")
+
+from ddim_core.checkpoints import describe, resolve
+from ddim_core.contracts.sample import SampleSpec
+from ddim_core.errors import DeviceError, OutOfMemoryError, SampleError
+from ddim_core.sampling.service import SamplingService
+from ddim_core.sampling.settings import SamplingSettings
+from ddim_core.schedule import ScheduleConfig
+
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
+
+FOLDER = resolve("shapes")
+INFO = describe(FOLDER)
+SLOTS = 2
+WAIT_S = 240.0
+
+SPEC = SampleSpec(
+    prompt="a large red star on a white background",
+    negative_prompt="",
+    seed=11,
+    image_index=0,
+    num_inference_steps=4,
+    guidance_scale=4.0,
+    guidance_rescale=0.7,
+    eta=0.0,
+    height=INFO.default_height,
+    width=INFO.default_width,
+    schedule=INFO.schedule,
+)
+
+
+def scheduled(**changes: Any) -> ScheduleConfig:
+    return replace(INFO.schedule, **changes)
+
+
+MIX = [
+    SPEC,
+    replace(SPEC, eta=1.0, num_inference_steps=6, seed=12),
+    replace(SPEC, guidance_scale=1.0, prompt="a blue circle"),
+    replace(SPEC, guidance_scale=7.5, guidance_rescale=0.0, negative_prompt="a small circle", image_index=2),
+    replace(SPEC, schedule=scheduled(timestep_spacing="leading", rescale_betas_zero_snr=False), num_inference_steps=3),
+    replace(SPEC, schedule=scheduled(clip_sample=True, clip_sample_range=2.0), num_inference_steps=1),
+]
+
+
+def digest(pixels: np.ndarray) -> str:
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[SamplingService]:
+    with SamplingService(SamplingSettings(FOLDER, slots=SLOTS, decode_batch=2)) as service:
+        yield service
+
+
+def digests(service: SamplingService, specs: list[SampleSpec]) -> list[str]:
+    futures = [service.submit(spec) for spec in specs]
+    return [digest(future.result(WAIT_S).pixels) for future in futures]
+
+
+@pytest.fixture(scope="module")
+def alone(service: SamplingService) -> list[str]:
+    """The digest of each picture of the mix, made with nobody else in the batch."""
+    return [digest(service.submit(spec).result(WAIT_S).pixels) for spec in MIX]
+
+
+def test_a_picture_is_the_same_in_any_company(service: SamplingService, alone: list[str]) -> None:
+    """Bit for bit, whatever shared the batch, in whichever lanes and order: a run can be repeated and split at will."""
+    assert len(set(alone)) == len(MIX)
+    assert digests(service, MIX) == alone
+    assert digests(service, MIX[::-1]) == alone[::-1]
+    assert digests(service, MIX[3:] + [SPEC] * 3 + MIX[:3]) == alone[3:] + [alone[0]] * 3 + alone[:3]
+
+
+IN_ANOTHER_PROCESS = """
+import json, pickle, sys
+from tests.integration.test_sampling_service import FOLDER, MIX, SLOTS, SamplingService, SamplingSettings, digests
+with SamplingService(SamplingSettings(FOLDER, slots=SLOTS, decode_batch=2, cpu_threads=1)) as service:
+    print(json.dumps(digests(service, MIX[::-1])))
+"""
+
+
+def test_a_picture_is_the_same_in_another_process_with_one_thread(alone: list[str]) -> None:
+    """Workers with other core counts make the same pictures, so who took a chunk does not show."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=True,
+    )
+    assert json.loads(ended.stdout.splitlines()[-1]) == alone[::-1]
+
+
+def test_a_sample_that_becomes_nan_fails_alone(service: SamplingService, alone: list[str]) -> None:
+    """The picture in the next lanes is the one it always is."""
+    overflow = replace(SPEC, guidance_scale=float("inf"), guidance_rescale=0.0)
+    futures = [service.submit(spec) for spec in (overflow, SPEC, overflow, SPEC)]
+    assert [digest(future.result(WAIT_S).pixels) for future in futures[1::2]] == [alone[0]] * 2
+    for future in futures[::2]:
+        with pytest.raises(SampleError, match="the image must be made of numbers, got NaN or infinity"):
+            future.result(WAIT_S)
+
+
+def test_a_text_that_cannot_be_encoded_fails_alone(service: SamplingService, alone: list[str]) -> None:
+    """JSON can carry half of a surrogate pair; the tokenizer cannot."""
+    halved = replace(SPEC, prompt=json.loads('"half \\ud800 a pair"'))
+    futures = [service.submit(spec) for spec in (halved, SPEC)]
+    assert digest(futures[1].result(WAIT_S).pixels) == alone[0]
+    with pytest.raises(SampleError, match="must be text that the tokenizer takes"):
+        futures[0].result(WAIT_S)
+
+
+def test_a_cancelled_sample_frees_its_lanes(service: SamplingService, alone: list[str]) -> None:
+    """A run that is cancelled does not keep the device for a thousand steps."""
+    endless = [service.submit(replace(SPEC, num_inference_steps=1000, seed=seed)) for seed in range(SLOTS)]
+    time.sleep(0.5)
+    assert all(future.cancel() for future in endless)
+    assert digest(service.submit(SPEC).result(WAIT_S).pixels) == alone[0]
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        ("Device(id:0) memory isn't enough and alloc failed", OutOfMemoryError, "lower the number of slots"),
+        ("----\n- Kernel launch failed", DeviceError, "the device failed: Kernel launch failed"),
+    ],
+)
+def test_after_a_device_failure_the_service_goes_on(
+    service: SamplingService,
+    alone: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: str,
+    expected: type,
+    message: str,
+) -> None:
+    """Those that shared the failed step are told; those that come after it get their pictures."""
+    session: Any = service._session
+    advance, failures = session._runner.advance, [RuntimeError(raised)]
+
+    def fail_once(running: Any) -> None:
+        if failures:
+            raise failures.pop()
+        advance(running)
+
+    monkeypatch.setattr(session._runner, "advance", fail_once)
+    futures = [service.submit(replace(SPEC, seed=seed)) for seed in range(SLOTS + 1)]
+    with pytest.raises(expected, match=message):
+        futures[0].result(WAIT_S)
+    assert digest(service.submit(SPEC).result(WAIT_S).pixels) == alone[0]
+    assert all(future.done() for future in futures)
+
+
+def test_the_counters_tell_where_the_time_went(service: SamplingService, alone: list[str]) -> None:
+    """Every stage has a figure, and no lane is counted twice."""
+    counters = service.counters()
+    assert counters.images >= len(alone)
+    assert 0 < counters.occupancy <= 1
+    for stage in ("load", "warm_up", "text", "denoise", "decode", "idle"):
+        assert counters.seconds[stage] > 0
