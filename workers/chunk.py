@@ -81,9 +81,12 @@ class ChunkWorker:
     on_device_error: Callable[[], None]
     """Called when the device failed, which a new process may cure."""
     hold_off_s: float = HOLD_OFF_S
+    received: int = 0
+    """Messages so far."""
 
     def sample(self, message: ChunkMessage) -> None:
         """Make and commit the chunk, unless that is done, another worker is at it, or the run was cancelled."""
+        self.received += 1
         tally = Tally(self.board, message.run_id)
         lease = tally.keys.lease(message.chunk)
         if not self.leases.take(lease):

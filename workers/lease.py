@@ -11,7 +11,7 @@ import threading
 
 from redis import Redis
 
-from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, LEASES_PATTERN, RunKeys
+from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, LEASES_PATTERN, RECONCILER_LOCK
 from workers.board import Board
 from workers.periodic import Periodic
 
@@ -32,10 +32,10 @@ def claim(board: Board, key: str, holder: str, lease_s: float) -> bool:
 
 
 def release_all(board: Board, holder: str) -> int:
-    """Release every lease of a process that is known to be dead, so that nobody waits for them to expire."""
+    """Release every lease of a process that is known to have ended, so that nobody waits for them to expire."""
 
     def release(redis: Redis) -> int:
-        keys = list(redis.scan_iter(LEASES_PATTERN, count=1000))
+        keys = [RECONCILER_LOCK, *redis.scan_iter(LEASES_PATTERN, count=1000)]
         return sum(int(redis.eval(_RELEASE, 1, key, holder)) for key in keys)
 
     return board.ask(release, otherwise=0)
@@ -88,9 +88,8 @@ class Leases:
 
     def chunks(self) -> tuple[str, ...]:
         """Return the chunks among them as ``run_id/chunk``."""
-        prefix = RunKeys("").lease(0).split(":")[:-2]
         parts = (key.split(":") for key in self.held())
-        return tuple("/".join(part[-2:]) for part in parts if part[:-2] == prefix)
+        return tuple("/".join(part[-2:]) for part in parts if part[-1].isdigit())
 
     def renew(self) -> None:
         """Renew every lease held, and take again those that Redis forgot."""

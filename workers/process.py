@@ -22,7 +22,7 @@ from ddim_core.errors import FleetError, HostError, InputError, StorageError
 from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.finish import Finisher
-from workers.lease import Leases
+from workers.lease import Leases, release_all
 from workers.loading import make_loader, warm_up
 from workers.logs import public_url, set_up_logging
 from workers.outbox import Outbox
@@ -34,6 +34,7 @@ from workers.runs import Runs
 from workers.samplers import Samplers
 from workers.settings import EXIT_FAILED, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 from workers.tasks import make_app, register_tasks
+from workers.watchdog import CHECK_INTERVAL_S, Watchdog
 
 _PR_SET_PDEATHSIG = 1
 
@@ -50,7 +51,7 @@ class WorkerProcess:
             BrokerError: The broker's URL cannot be used.
         """
         self._settings = settings
-        self._device_failed = False
+        self._ends_to_restart = False
         device = settings.device.label
         self.worker_id = settings.device.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
@@ -86,6 +87,8 @@ class WorkerProcess:
         queue_view = QueueView(self._board, settings.queue)
         reconciler = Reconciler(self._board, self.worker_id, self._runs, outbox, queue_view)
         self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, reconciler.round)
+        watchdog = Watchdog(self._board, settings.queue, lambda: self._chunks.received, self._restart)
+        self._watching = Periodic("watchdog", CHECK_INTERVAL_S, lambda: watchdog.check(busy=bool(self._leases.held())))
         register_tasks(self._app, self._chunks.sample, self._finish)
 
     def run(self) -> int:
@@ -99,11 +102,12 @@ class WorkerProcess:
         self._leases.start()
         warm_up(self._samplers, self._settings)
         self._reconciling.start()
+        self._watching.start()
         try:
             exit_code = self._consume()
         finally:
             self._stop()
-        return EXIT_FAILED if self._device_failed or exit_code else EXIT_OK
+        return EXIT_FAILED if self._ends_to_restart or exit_code else EXIT_OK
 
     def _consume(self) -> int:
         signals.setup_logging.connect(_keep_logging, weak=False)
@@ -126,9 +130,11 @@ class WorkerProcess:
 
     def _stop(self) -> None:
         self._reconciling.stop()
+        self._watching.stop()
         self._samplers.close()
         self._encoders.shutdown()
         self._leases.stop()
+        release_all(self._board, self.worker_id)
         self._presence.stop()
         self._board.close()
 
@@ -143,8 +149,8 @@ class WorkerProcess:
             )
 
     def _restart(self) -> None:
-        """End after the chunks in hand, so that the launcher starts a process with a fresh device."""
-        self._device_failed = True
+        """End after the chunks in hand, so that the launcher starts a fresh process."""
+        self._ends_to_restart = True
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _on_ready(self, **_: object) -> None:

@@ -1,6 +1,8 @@
-"""kombu's Redis transport with one difference: what is no message is dropped.
+"""kombu's Redis transport with two differences: what is no message is dropped, and a lost acknowledgement blocks none.
 
-As it stands, a list item that is not JSON, or not a message, raises through Celery's event loop and ends the worker.
+As it stands in kombu 5.7.0, a list item that is not JSON, or not a message, raises through Celery's event loop and ends
+the worker; and a message that could not be acknowledged while Redis was away counts as in hand for ever, so that after a
+few of them the worker sits beside a full queue and takes nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import logging
 from queue import Empty
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +22,22 @@ SCHEMES = ("redis", "rediss")
 _REQUIRED = ("body", "headers", "properties")
 
 
+class QoS(redis.QoS):  # type: ignore[misc]
+    """A count of messages in hand that goes down with every message done, whether or not Redis hears of it."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge; without Redis the message may come again, and finds its chunk committed."""
+        try:
+            super().ack(delivery_tag)
+        except self.channel.connection_errors as exc:
+            virtual.QoS.ack(self, delivery_tag)
+            log.warning("a message was not acknowledged", extra={"action": "ack_lost", "error": str(exc)})
+
+
 class Channel(redis.Channel):  # type: ignore[misc]
     """A channel that outlives an item which cannot be read. Redis has removed it by then, so it does not come back."""
+
+    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

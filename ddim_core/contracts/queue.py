@@ -112,7 +112,7 @@ class RunKeys:
     @property
     def finishing(self) -> str:
         """String with expiry: the worker process that is writing the manifest."""
-        return f"ddim-fleet:finishing:{self.run_id}"
+        return f"ddim-fleet:lease:{self.run_id}:manifest"
 
     @property
     def refusals(self) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddim_core.contracts.queue import LEASE_S
+from ddim_core.contracts.queue import LEASE_S, WorkerReport
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
@@ -35,7 +33,7 @@ REQUESTS: Sequence[Request] = [
 def test_the_chunks_of_a_killed_worker_are_taken_over_and_come_out_the_same(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:
-    """kill -9 of a worker process: its chunks are in other hands within seconds, and every shard has the same bytes."""
+    """After kill -9 its chunks are in other hands within seconds, and every shard comes out with the same bytes."""
     calm = plan_run(str(tmp_path / "calm"), REQUESTS)
     folder = plan_run(str(tmp_path / "run"), REQUESTS)
     workers = start_workers("sim:2:10")
@@ -106,7 +104,7 @@ def test_a_run_survives_that_redis_is_down_for_a_while(
 def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:
-    """SIGTERM: the chunks in hand are committed, no more are taken, the command ends with 0; the next worker goes on."""
+    """On SIGTERM what is in hand is committed, no more is taken, the command ends with 0; the next worker goes on."""
     folder = plan_run(str(tmp_path / "run"), REQUESTS)
     workers = start_workers("sim:1:10")
     workers.wait_ready(1)
@@ -162,9 +160,9 @@ def _assert_whole(folder: RunFolder, workers: Workers, *, timeout_s: float) -> N
     assert len(shard_members(folder)) == 3 * plan.image_count
 
 
-def _busy_worker(server: RedisServer):  # type: ignore[no-untyped-def]
+def _busy_worker(server: RedisServer) -> WorkerReport:
     """Wait until a worker says that it holds two chunks, and return its report."""
-    found = []
+    found: list[WorkerReport] = []
 
     def look() -> bool:
         found[:] = [report for report in reports(server) if len(report.chunks) == 2]
