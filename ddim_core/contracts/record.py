@@ -62,7 +62,7 @@ class Record:
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 
 
-def _arrow_field(name: str, annotation: str) -> pa.Field:
+def _arrow_field(name: str, annotation: str) -> pa.Field[Any]:
     kind, _, optional = annotation.partition(" | ")
     return pa.field(name, _TYPES[kind], nullable=bool(optional))
 
