@@ -76,8 +76,9 @@ def describe(folder: Path) -> CheckpointInfo:
     pipeline = _one_of(_PIPELINES, index.get("_class_name"), f"_class_name of {folder / _INDEX}")
     parts = _PIPELINES[pipeline]
     for part, (model_class, _) in parts.items():
-        saved = index.get(part) or [None, None]
-        _one_of((model_class,), saved[-1], f"the class of {part} in {folder / _INDEX}")
+        saved = index.get(part)  # [library, class]
+        saved_class = saved[-1] if isinstance(saved, list) and saved else saved
+        _one_of((model_class,), saved_class, f"the class of {part} in {folder / _INDEX}")
     unet, vae = _read_json(folder, "unet/config.json"), _read_json(folder, "vae/config.json")
     factor = 2 ** (len(_positive_list(vae, "block_out_channels", folder / "vae/config.json")) - 1)
     height, width = _sample_size(unet, folder / "unet/config.json")
@@ -122,8 +123,10 @@ def _weights(folder: Path, part: str, stem: str) -> list[str]:
     """Return the safetensors files of a component: one, or the shards that an index names, and that index."""
     single, sharded = f"{part}/{stem}.safetensors", f"{part}/{stem}.safetensors.index.json"
     if not (folder / single).is_file() and (folder / sharded).is_file():
-        shards = set(_read_json(folder, sharded).get("weight_map", {}).values())
-        return [sharded, *(f"{part}/{shard}" for shard in sorted(shards))]
+        weight_map = _read_json(folder, sharded).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"weight_map must name the file of every weight, got {weight_map!r:.80} in {sharded}")
+        return [sharded, *sorted({f"{part}/{shard}" for shard in weight_map.values()})]
     pickles = sorted(file.name for file in (folder / part).glob("*") if file.suffix in _PICKLES)
     if not (folder / single).is_file() and pickles:
         raise CheckpointError(
@@ -170,9 +173,9 @@ def _positive_list(config: Mapping[str, Any], name: str, path: Path) -> list[int
 
 
 def _one_of(allowed: Mapping[str, Any] | tuple[str, ...], value: Any, what: str) -> str:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise CheckpointError(f"{what} must be {' or '.join(allowed)}, got {value}")
-    return str(value)
+    return value
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

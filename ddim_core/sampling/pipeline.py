@@ -110,6 +110,10 @@ class StableDiffusion:
     def _encode_batch(self, prompts: list[str]) -> list[Tensor]:
         padded = prompts + [""] * (_TEXT_BATCH - len(prompts))
         length = min(self._tokenizer.model_max_length, self._text_encoder.config.max_position_embeddings)
+        for count in map(len, self._tokenizer(prompts, verbose=False).input_ids):
+            if count > length:
+                extra = {"action": "prompt_cut", "tokens": count, "limit": length}
+                logger.warning("a prompt was cut to what the text encoder takes", extra=extra)
         tokens = self._tokenizer(padded, padding="max_length", max_length=length, truncation=True, return_tensors="np")
         states = self._text_encoder(Tensor(tokens.input_ids.astype(np.int32)))[0]
         return [states[i] for i in range(len(prompts))]

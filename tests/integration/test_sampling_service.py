@@ -118,13 +118,22 @@ def test_a_sample_that_becomes_nan_fails_alone(service: SamplingService, alone: 
             future.result(WAIT_S)
 
 
-def test_a_text_that_cannot_be_encoded_fails_alone(service: SamplingService, alone: list[str]) -> None:
-    """JSON can carry half of a surrogate pair; the tokenizer cannot."""
-    halved = replace(SPEC, prompt=json.loads('"half \\ud800 a pair"'))
-    futures = [service.submit(spec) for spec in (halved, SPEC)]
-    assert digest(futures[1].result(WAIT_S).pixels) == alone[0]
+def test_a_prompt_that_is_no_text_fails_alone(service: SamplingService, alone: list[str]) -> None:
+    """Prompts are encoded together, but one that the tokenizer refuses does not take the others along."""
+    broken: Any = None
+    futures = [service.submit(spec) for spec in (SPEC, replace(SPEC, prompt=broken), SPEC)]
+    assert [digest(futures[i].result(WAIT_S).pixels) for i in (0, 2)] == [alone[0]] * 2
     with pytest.raises(SampleError, match="must be text that the tokenizer takes"):
-        futures[0].result(WAIT_S)
+        futures[1].result(WAIT_S)
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_warning(
+    service: SamplingService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As every CLIP pipeline does; the words that are lost are not lost in silence."""
+    service.submit(replace(SPEC, prompt="star " * 500)).result(WAIT_S)
+    [record] = [record for record in caplog.records if getattr(record, "action", "") == "prompt_cut"]
+    assert record.tokens == 502
 
 
 def test_a_cancelled_sample_frees_its_lanes(service: SamplingService, alone: list[str]) -> None:
