@@ -179,8 +179,8 @@ def contact_sheet(pictures: npt.NDArray[np.uint8], columns: int = 10) -> npt.NDA
 def sample(folder: Path, captions: list[str], options: argparse.Namespace) -> npt.NDArray[np.uint8]:
     """Return one picture ``[64, 64, 3]`` per caption from the checkpoint in ``folder``, made with PyTorch."""
     # Imported here, so that reading pictures needs neither of them.
-    import torch  # noqa: PLC0415
-    from diffusers import StableDiffusionPipeline  # noqa: PLC0415
+    import torch
+    from diffusers import StableDiffusionPipeline
 
     torch.set_num_threads(options.threads)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)

@@ -1,9 +1,10 @@
 """Train the small checkpoint from nothing to the folder that diffusers and mindone load.
 
-``python -m tools.train_checkpoint --work WORK --out FOLDER`` runs three stages, each of which stops when its budget of
+``python -m tools.train_checkpoint --work WORK --out FOLDER`` runs four stages, each of which stops when its budget of
 seconds is used up and goes on where it was when the command is given again:
 
     vae     pictures to latents and back
+    decoder latents with a denoiser's errors to crisp pictures, the encoder left as it is
     unet    denoiser and text encoder together, on latents computed once
     export  the averaged weights as float16
 """
@@ -11,18 +12,12 @@ seconds is used up and goes on where it was when the command is given again:
 from __future__ import annotations
 
 import argparse
-import copy
 import logging
-import math
 import shutil
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
@@ -31,111 +26,14 @@ from torch.nn import functional
 
 from tools import checkpoint_models as models
 from tools.shapes import training_set
+from tools.training_progress import WORKERS, Progress, batches_of
 
-logger = logging.getLogger("train_checkpoint")
-
-VAE_PICTURES, UNET_PICTURES = 20_000, 50_000
-VAE_BATCH, UNET_BATCH = 16, 64
+VAE_PICTURES, UNET_PICTURES = 20_000, 30_000
+VAE_BATCH, UNET_BATCH = 16, 48
 # The VAE sees quarters of pictures for this share of its time, then whole ones, borders and all.
 CROP_SHARE = 0.75
-LATENT_NOISE = 0.12  # of a latent channel's standard deviation
-SAVE_EVERY_S = 60.0
-WARM_UP_STEPS = 200
-WORKERS = 2
-
-
-@dataclass
-class Progress:
-    """A training that can be put down and taken up: weights, optimiser and the seconds already spent."""
-
-    path: Path
-    model: nn.Module
-    optimiser: torch.optim.Optimizer
-    budget_s: float
-    spent_s: float = 0.0
-    steps: int = 0
-    average: nn.Module = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.pool = ThreadPoolExecutor(WORKERS)
-        self.peak_rates = [group["lr"] for group in self.optimiser.param_groups]
-        if self.path.exists():
-            self._load()
-
-    def _load(self) -> None:
-        state = torch.load(self.path, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.spent_s, self.steps = state["spent_s"], state["steps"]
-
-    def save(self) -> None:
-        """Write the state, through a second file: a crash never leaves half of one."""
-        state = {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "spent_s": self.spent_s,
-            "steps": self.steps,
-        }
-        torch.save(state, self.path.with_suffix(".new"))
-        self.path.with_suffix(".new").replace(self.path)
-
-    def run(self, batches: Iterator[Tensor], loss_of: Callable[[Tensor], Tensor]) -> None:
-        """Take steps until the budget is spent; ``loss_of`` gets the rows of the training set to learn from."""
-        losses: list[float] = []
-        saved_s = self.spent_s
-        while self.spent_s < self.budget_s:
-            started = time.monotonic()
-            losses.append(self._step(next(batches), loss_of))
-            self.spent_s += time.monotonic() - started
-            if self.steps % 100 == 0:
-                loss, losses = sum(losses) / len(losses), []
-                logger.info("%s step %d, %.0f s, loss %.4f", self.path.stem, self.steps, self.spent_s, loss)
-            if self.spent_s - saved_s > SAVE_EVERY_S:
-                self.save()
-                saved_s = self.spent_s
-        self.save()
-
-    def _step(self, rows: Tensor, loss_of: Callable[[Tensor], Tensor]) -> float:
-        self._set_learning_rate()
-        parameters = list(self.model.parameters())
-
-        def gradients(part: Tensor) -> tuple[Tensor, ...]:
-            loss = loss_of(part)
-            return (loss.detach(), *torch.autograd.grad(loss, parameters))
-
-        # One operator on two threads waits, spinning, for the slower of them: on cores shared with others that costs
-        # up to twenty times the work itself. Half a batch on each of two threads does not wait inside an operator.
-        parts = list(self.pool.map(gradients, rows.chunk(WORKERS)))
-        loss, *summed = [torch.stack(tensors).mean(0) for tensors in zip(*parts, strict=True)]
-        for parameter, gradient in zip(parameters, summed, strict=True):
-            parameter.grad = gradient
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        self.optimiser.step()
-        self.steps += 1
-        self._update_average()
-        return loss.item()
-
-    def _set_learning_rate(self) -> None:
-        left = max(0.0, 1 - self.spent_s / self.budget_s)
-        rate = min(1.0, (self.steps + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * math.sin(left * math.pi / 2) ** 2)
-        for group, peak in zip(self.optimiser.param_groups, self.peak_rates, strict=True):
-            group["lr"] = peak * rate
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # The average follows closely at first, or it would remember the untrained weights for long.
-        keep = min(0.999, (1 + self.steps) / (20 + self.steps))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - keep)
-
-
-def _batches(count: int, size: int, seed: int) -> Iterator[Tensor]:
-    rng = np.random.default_rng(seed)
-    while True:
-        order = torch.from_numpy(rng.permutation(count))
-        yield from (order[i : i + size] for i in range(0, count - size + 1, size))
+# Both in standard deviations of a latent channel; the decoder's is the largest it meets, not the usual one.
+LATENT_NOISE, DECODER_NOISE = 0.12, 0.25
 
 
 def to_tensor(pictures: Any) -> Tensor:
@@ -160,15 +58,20 @@ def latent_noise(mean: Tensor) -> Tensor:
 
 
 def vae_loss(vae: AutoencoderKL, x: Tensor) -> Tensor:
-    """Return L1 + MSE / 2 + 1e-3 KL; pixels near an edge count more, for they alone tell a star from a circle."""
+    """Return the loss of a picture that went through noisy latents, and a little KL that keeps the latents small."""
     with torch.autocast("cpu", torch.bfloat16):
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample() + latent_noise(posterior.mean)).sample.float()
+    kl = posterior.kl().mean() / posterior.mean[0].numel()
+    return picture_loss(y, x) + 1e-3 * kl
+
+
+def picture_loss(y: Tensor, x: Tensor) -> Tensor:
+    """Return L1 + MSE / 2; pixels near an edge count more, for they alone tell a star from a circle."""
     contrast = functional.max_pool2d(x, 5, 1, 2) + functional.max_pool2d(-x, 5, 1, 2)
     weight = 1 + contrast.amax(1, keepdim=True)
     distance = (y - x).abs()
-    kl = posterior.kl().mean() / posterior.mean[0].numel()
-    return (weight * (distance + distance.square() / 2)).mean() + 1e-3 * kl
+    return (weight * (distance + distance.square() / 2)).mean()
 
 
 def train_vae(work: Path, budget_s: float) -> AutoencoderKL:
@@ -178,7 +81,7 @@ def train_vae(work: Path, budget_s: float) -> AutoencoderKL:
     progress = Progress(work / "vae.pt", vae, optimiser, budget_s)
     if progress.spent_s < budget_s:
         pictures, _ = training_set(VAE_PICTURES, seed=1)
-        batches = _batches(len(pictures), VAE_BATCH, seed=progress.steps)
+        batches = batches_of(len(pictures), VAE_BATCH, seed=progress.steps)
 
         def loss(rows: Tensor) -> Tensor:
             x = to_tensor(pictures[rows.numpy()])
@@ -207,11 +110,15 @@ def standardise_latents(vae: AutoencoderKL, means: Tensor) -> None:
     to_latent.bias[channels:] -= 2 * std.log()
 
 
-@torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: Any) -> Tensor:
     """Return the mean latents ``[N, 4, 8, 8]`` of 8-bit pictures."""
-    parts = (pictures[i : i + 250] for i in range(0, len(pictures), 250))
-    return torch.cat([vae.encode(to_tensor(part)).latent_dist.mean for part in parts])
+
+    @torch.no_grad()
+    def means(part: Any) -> Tensor:
+        return torch.as_tensor(vae.encode(to_tensor(part)).latent_dist.mean)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return torch.cat(list(pool.map(means, (pictures[i : i + 125] for i in range(0, len(pictures), 125)))))
 
 
 class Denoiser(nn.Module):
@@ -255,6 +162,26 @@ def unet_loss(denoiser: Denoiser, alpha_bar: Tensor, z: Tensor, tokens: Tensor) 
     return functional.mse_loss(v, signal * eps - sigma * z)
 
 
+def train_decoder(work: Path, vae: AutoencoderKL, budget_s: float) -> None:
+    """Train the half of ``vae`` after the latents alone, in place: it costs half as much and moves no latent."""
+    decoder = nn.Sequential(vae.post_quant_conv, vae.decoder)
+    optimiser = torch.optim.AdamW(decoder.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
+    progress = Progress(work / "decoder.pt", decoder, optimiser, budget_s)
+    if progress.spent_s < budget_s:
+        pictures, _ = training_set(UNET_PICTURES, seed=2)
+        latents, _ = cached_latents(work, vae)
+
+        def loss(rows: Tensor) -> Tensor:
+            z = latents[rows]
+            noise = DECODER_NOISE * torch.rand(len(z), 1, 1, 1) * torch.randn_like(z)
+            with torch.autocast("cpu", torch.bfloat16):
+                y = decoder(z + noise)
+            return picture_loss(y.float(), to_tensor(pictures[rows.numpy()]))
+
+        progress.run(batches_of(len(latents), VAE_BATCH, seed=progress.steps), loss)
+    vae.post_quant_conv, vae.decoder = progress.average
+
+
 def train_unet(work: Path, vae: AutoencoderKL, budget_s: float) -> Denoiser:
     """Return the trained denoiser; one caption in ten is empty, for classifier-free guidance."""
     denoiser = Denoiser()
@@ -265,9 +192,10 @@ def train_unet(work: Path, vae: AutoencoderKL, budget_s: float) -> Denoiser:
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     progress = Progress(work / "unet.pt", denoiser, optimiser, budget_s)
     if progress.spent_s < budget_s:
-        latents, tokens = cached_latents(work, vae, denoiser)
+        latents, captions = cached_latents(work, vae)
+        tokens = denoiser.tokens(captions)
         alpha_bar = models.build_scheduler().alphas_cumprod
-        batches = _batches(len(latents), UNET_BATCH, seed=progress.steps)
+        batches = batches_of(len(latents), UNET_BATCH, seed=progress.steps)
         empty = denoiser.tokens([""])
 
         def loss(rows: Tensor) -> Tensor:
@@ -278,14 +206,14 @@ def train_unet(work: Path, vae: AutoencoderKL, budget_s: float) -> Denoiser:
     return progress.average
 
 
-def cached_latents(work: Path, vae: AutoencoderKL, denoiser: Denoiser) -> tuple[Tensor, Tensor]:
-    """Return latents and tokens of the training set, computed once and kept beside the weights."""
+def cached_latents(work: Path, vae: AutoencoderKL) -> tuple[Tensor, list[str]]:
+    """Return latents and captions of the training set, computed once and kept beside the weights."""
     path = work / "latents.pt"
     if not path.exists():
         pictures, captions = training_set(UNET_PICTURES, seed=2)
-        torch.save((encode(vae, pictures), denoiser.tokens(captions)), path)
-    latents, tokens = torch.load(path, weights_only=True)
-    return latents, tokens
+        torch.save((encode(vae, pictures), captions), path)
+    latents, captions = torch.load(path, weights_only=True)
+    return latents, captions
 
 
 def export(out: Path, vae: AutoencoderKL, denoiser: Denoiser) -> None:
@@ -305,6 +233,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the state between runs")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished checkpoint")
     parser.add_argument("--vae-s", type=float, default=660.0, help="seconds of training for the VAE")
+    parser.add_argument("--decoder-s", type=float, default=600.0, help="seconds of training for the decoder alone")
     parser.add_argument("--unet-s", type=float, default=6000.0, help="seconds of training for the UNet")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -312,6 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     options.work.mkdir(parents=True, exist_ok=True)
     vae = train_vae(options.work, options.vae_s)
+    train_decoder(options.work, vae, options.decoder_s)
     denoiser = train_unet(options.work, vae, options.unet_s)
     export(options.out, vae, denoiser)
 
