@@ -164,7 +164,7 @@ def unet_loss(denoiser: Denoiser, alpha_bar: Tensor, z: Tensor, tokens: Tensor) 
 
 def train_decoder(work: Path, vae: AutoencoderKL, budget_s: float) -> None:
     """Train the half of ``vae`` after the latents alone, in place: it costs half as much and moves no latent."""
-    decoder = nn.Sequential(vae.post_quant_conv, vae.decoder)
+    decoder = nn.Sequential(vae.post_quant_conv, vae.decoder).requires_grad_(True)
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     progress = Progress(work / "decoder.pt", decoder, optimiser, budget_s)
     if progress.spent_s < budget_s:
