@@ -46,19 +46,14 @@ class Broker:
         self._url = url or DEFAULT_BROKER_URL
         self._queue = queue or DEFAULT_QUEUE
         self.shown_url = without_password(self._url)
-        if urlsplit(self._url).scheme not in SCHEMES:
-            allowed = " or ".join(f"{scheme}://" for scheme in SCHEMES)
-            raise InputError(f"the broker's URL must start with {allowed}, got {self.shown_url!r}")
-        try:
-            self._redis: redis.Redis = redis.Redis.from_url(
-                self._url,
-                decode_responses=True,
-                socket_connect_timeout=_CONNECT_TIMEOUT_S,
-                socket_timeout=_ANSWER_TIMEOUT_S,
-                retry=Retry(NoBackoff(), 1),
-            )
-        except ValueError as exc:
-            raise InputError(f"the broker's URL must be redis://HOST:PORT/DB, got {self.shown_url!r}: {exc}") from exc
+        _refuse_other_urls(self._url)
+        self._redis: redis.Redis = redis.Redis.from_url(
+            self._url,
+            decode_responses=True,
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            socket_timeout=_ANSWER_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 1),
+        )
 
     def ping(self) -> None:
         """Make sure that Redis answers.
@@ -130,14 +125,27 @@ class Broker:
             ) from exc
 
 
+def _refuse_other_urls(url: str) -> None:
+    """Raise InputError for a URL that redis-py or kombu would refuse, or read otherwise than the other does."""
+    parts = urlsplit(url)
+    database = parts.path.strip("/")
+    if parts.scheme not in SCHEMES:
+        allowed = " or ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise InputError(f"the broker's URL must start with {allowed}, got {without_password(url)!r}")
+    try:
+        port = parts.port or 6379
+    except ValueError:
+        port = 0
+    if not port or (database and not database.isdecimal()):
+        raise InputError(f"the broker's URL must be redis://HOST:PORT/NUMBER, got {without_password(url)!r}")
+
+
 def without_password(url: str) -> str:
     """Return a broker's URL as it may be shown."""
     parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    name = user.partition(":")[0]
-    return parts._replace(netloc=f"{name}:***@{host}", query="").geturl()
+    user, at, host = parts.netloc.rpartition("@")
+    shown = f"{user.partition(':')[0]}:***@{host}" if at else host
+    return parts._replace(netloc=shown, query="").geturl()  # the query may hold a password, too
 
 
 def _made_and_failed(value: str) -> tuple[int, int]:

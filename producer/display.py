@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 from ddim_core.storage.urls import folder_of
 from producer.progress import RunStatus
+
+Draw = Callable[[RunStatus], None]
 
 POLL_S = 1.0
 _LINE_EVERY_S = 10.0
@@ -63,47 +66,45 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def follow(read: Callable[[], RunStatus]) -> RunStatus:
-    """Show progress on standard error until the run is over, and return its last status."""
-    console = Console(stderr=True)
-    show = _follow_live if console.is_terminal else _follow_in_lines
-    return show(read, console)
+def follow(read: Callable[[], RunStatus], console: Console | None = None, poll_s: float = POLL_S) -> RunStatus:
+    """Show progress, on standard error unless a console is given, until the run is over; return its last status."""
+    console = console or Console(stderr=True)
+    show = _live if console.is_terminal else _in_lines
+    with show(console) as draw:
+        while True:
+            status = read()
+            draw(status)
+            if status.is_over:
+                return status
+            time.sleep(poll_s)
 
 
-def _follow_live(read: Callable[[], RunStatus], console: Console) -> RunStatus:
+@contextmanager
+def _live(console: Console) -> Iterator[Draw]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("waiting", total=None, figures="")
-        while True:
-            status = read()
-            _draw(bar, task, status)
-            if status.is_over:
-                return status
-            time.sleep(POLL_S)
+        yield lambda status: bar.update(
+            task,
+            description=_phase(status),
+            total=status.images_total,
+            completed=status.images_made + status.images_failed,
+            figures=_figures(status),
+        )
 
 
-def _draw(bar: Progress, task: TaskID, status: RunStatus) -> None:
-    bar.update(
-        task,
-        description=_phase(status),
-        total=status.images_total,
-        completed=status.images_made + status.images_failed,
-        figures=_figures(status),
-    )
+@contextmanager
+def _in_lines(console: Console) -> Iterator[Draw]:
+    shown_phase, shown_at = "", 0.0
 
+    def draw(status: RunStatus) -> None:
+        nonlocal shown_phase, shown_at
+        phase, now = _phase(status), time.monotonic()
+        if phase != shown_phase or now - shown_at >= _LINE_EVERY_S:
+            console.print(f"{phase}: {_figures(status)}", highlight=False, markup=False, soft_wrap=True)
+            shown_phase, shown_at = phase, now
 
-def _follow_in_lines(read: Callable[[], RunStatus], console: Console) -> RunStatus:
-    shown, shown_at = "", 0.0
-    while True:
-        status = read()
-        line = f"{_phase(status)}: {_figures(status)}"
-        due = time.monotonic() - shown_at >= _LINE_EVERY_S
-        if line != shown and (due or status.is_over or not shown.startswith(_phase(status))):
-            console.print(line, highlight=False, soft_wrap=True)
-            shown, shown_at = line, time.monotonic()
-        if status.is_over:
-            return status
-        time.sleep(POLL_S)
+    yield draw
 
 
 def _phase(status: RunStatus) -> str:
@@ -111,7 +112,9 @@ def _phase(status: RunStatus) -> str:
         return status.state
     if status.workers == 0:
         return "queued, no worker yet"
-    return f"starting: compiling on {counted(status.workers, 'device')}" if status.workers else status.state
+    if status.workers_starting and status.workers_starting == status.workers:
+        return f"starting: compiling on {counted(status.workers, 'device')}"
+    return status.state
 
 
 def _figures(status: RunStatus) -> str:

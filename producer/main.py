@@ -86,7 +86,7 @@ def exit_code_of(arguments: Sequence[str]) -> int:
         exc.show()
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted")
+        click.echo("ddim-fleet: interrupted", err=True)
         return INTERRUPTED
     except Exception as exc:
         if debug:

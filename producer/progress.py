@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from ddim_core.contracts.manifest import Manifest
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import BrokerError
 from ddim_core.storage.run_folder import RunFolder
-from producer.broker import Broker
 
 State = Literal["queued", "running", "finished", "cancelled"]
 
 _SPEED_WINDOW_S = 30.0
 """Images come in batches: a shorter window would make the speed jump with each."""
+_SPEED_BASE_S = 5.0
 _READERS = 16
 
 
@@ -47,17 +47,29 @@ class RunStatus:
         return self.state in ("finished", "cancelled")
 
 
+class Board(Protocol):
+    """What Redis remembers of runs: a ``Broker``, or what a test wrote."""
+
+    def progress(self, run_id: str) -> dict[int, tuple[int, int]]:
+        """Return images made and failed by chunk. Raises BrokerError."""
+        ...
+
+    def workers(self) -> list[WorkerReport]:
+        """Return the reports of the workers that are alive. Raises BrokerError."""
+        ...
+
+
 class RunProgress:
     """Reads the status of one run again and again; a chunk that is done is read from the store once."""
 
-    def __init__(self, folder: RunFolder, broker: Broker | None) -> None:
-        """Watch a run, with no broker from its store alone.
+    def __init__(self, folder: RunFolder, board: Board | None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Watch a run; without a board, from its store alone.
 
         Raises:
             RunNotFoundError: The folder holds no run.
         """
         self.plan = folder.read_plan()
-        self._folder, self._broker = folder, broker
+        self._folder, self._board, self._clock = folder, board, clock
         self._done: dict[int, tuple[int, int]] = {}
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -127,13 +139,15 @@ class RunProgress:
         return [report for report in reports if any(held.startswith(f"{self.plan.run_id}/") for held in report.chunks)]
 
     def _speed(self, images: int, reports: list[WorkerReport]) -> float | None:
-        """Return images/s over the last readings, or before there are two, what the workers at this run say."""
-        now = time.monotonic()
+        """Return images/s over the last readings, or as long as they span too little, what workers at this run say."""
+        now = self._clock()
+        if images == 0:
+            self._samples.clear()  # compiling is no speed
         self._samples.append((now, images))
         while self._samples[0][0] < now - _SPEED_WINDOW_S and len(self._samples) > 2:
             self._samples.popleft()
         since, before = self._samples[0]
-        if images > before:
+        if images > before and now - since >= _SPEED_BASE_S:
             return (images - before) / (now - since)
         return sum(report.images_per_s for report in self._held_by(reports)) or None
 
@@ -151,13 +165,13 @@ class RunProgress:
 
     def _live_counts(self) -> dict[int, tuple[int, int]]:
         try:
-            return self._broker.progress(self.plan.run_id) if self._broker else {}
+            return self._board.progress(self.plan.run_id) if self._board else {}
         except BrokerError:
             return {}
 
     def _reports(self) -> list[WorkerReport] | None:
         try:
-            return self._broker.workers() if self._broker else None
+            return self._board.workers() if self._board else None
         except BrokerError:
             return None
 

@@ -1,0 +1,102 @@
+"""What a person sees of a run, with and without a terminal."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from producer.display import counted, duration, exit_code, follow, shown, status_table, summary
+from producer.progress import RunStatus
+
+QUEUED = RunStatus(
+    run_url="file:///data/run",
+    run_id="r",
+    state="queued",
+    images_total=10,
+    images_made=0,
+    images_failed=0,
+    chunks_total=3,
+    chunks_done=0,
+    workers=0,
+    workers_starting=0,
+    images_per_s=None,
+    eta_s=None,
+)
+STARTING = replace(QUEUED, workers=2, workers_starting=2)
+RUNNING = replace(QUEUED, state="running", workers=2, images_made=4, images_failed=1, images_per_s=0.5, eta_s=75.0)
+FINISHED = replace(RUNNING, state="finished", images_made=9, chunks_done=3, eta_s=None)
+
+
+def lines_of(*statuses: RunStatus) -> list[str]:
+    console = Console(file=io.StringIO(), force_terminal=False)
+    readings = iter(statuses)
+    assert follow(lambda: next(readings), console, poll_s=0.0) == statuses[-1]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_without_a_terminal_progress_is_lines() -> None:
+    """Each phase shows once; within one, a line comes only every few seconds."""
+    assert lines_of(QUEUED, STARTING, STARTING, RUNNING, replace(RUNNING, images_made=5), FINISHED) == [
+        "queued, no worker yet: 0/10 images",
+        "starting: compiling on 2 devices: 0/10 images",
+        "running: 5/10 images, 1 failed, 0.50 images/s, 1:15 left",
+        "finished: 10/10 images, 1 failed, 0.50 images/s",
+    ]
+
+
+def test_in_a_terminal_progress_is_a_bar() -> None:
+    """The last picture of it says all."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    readings = iter([STARTING, RUNNING, FINISHED])
+    follow(lambda: next(readings), console, poll_s=0.0)
+    assert isinstance(console.file, io.StringIO)
+    last = console.file.getvalue().splitlines()[-2:]
+    assert any("finished" in line and "10/10 images, 1 failed" in line for line in last)
+
+
+def test_the_table_says_what_is_unknown() -> None:
+    """Without Redis nobody knows the workers."""
+    assert status_table(replace(RUNNING, workers=None, images_per_s=None, eta_s=None)).splitlines() == [
+        "run        file:///data/run",
+        "state      running",
+        "images     4 of 10",
+        "failed     1",
+        "chunks     0 of 3",
+        "workers    unknown (Redis does not answer)",
+        "speed      -",
+        "time left  -",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (replace(FINISHED, images_failed=0), 0),
+        (FINISHED, 3),
+        (replace(RUNNING, state="cancelled", images_failed=0), 2),
+        (replace(FINISHED, images_made=0, images_failed=10), 3),
+    ],
+)
+def test_the_exit_code_says_how_a_run_ended(status: RunStatus, expected: int) -> None:
+    """A script must see failed requests without reading text."""
+    assert exit_code(status) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3600, "1:00:00"), (90061, "25:01:01")]
+)
+def test_a_duration_reads_like_a_clock(seconds: float, expected: str) -> None:
+    """Hours only where there are any."""
+    assert duration(seconds) == expected
+
+
+def test_words_for_people() -> None:
+    """One image is not *1 images*, and a path can be opened."""
+    assert (counted(1, "image"), counted(0, "image")) == ("1 image", "0 images")
+    assert shown("file:///a%20b/c") == "/a b/c"
+    assert shown("s3://bucket/c") == "s3://bucket/c"
+    assert summary(replace(FINISHED, images_made=1)) == "finished: 1 image made, 1 failed, 0.50 images/s"

@@ -1,0 +1,149 @@
+"""Progress is read from the store, and from Redis where it still remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddim_core.contracts.queue import WorkerReport
+from ddim_core.errors import BrokerError, RunNotFoundError
+from ddim_core.storage.run_folder import RunFolder
+from producer.progress import RunProgress
+from tests.unit.producer.runs import RUN_ID, commit, finish, written_run
+
+
+class FakeBoard:
+    """Says what a test wrote on it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[int, tuple[int, int]] = {}
+        self.reports: list[WorkerReport] = []
+        self.is_down = False
+
+    def progress(self, run_id: str) -> dict[int, tuple[int, int]]:
+        """Return the counts."""
+        assert run_id == RUN_ID
+        self._answer()
+        return self.counts
+
+    def workers(self) -> list[WorkerReport]:
+        """Return the reports."""
+        self._answer()
+        return self.reports
+
+    def _answer(self) -> None:
+        if self.is_down:
+            raise BrokerError("down")
+
+
+class Clock:
+    """Time that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def board() -> FakeBoard:
+    """Give an empty board."""
+    return FakeBoard()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """Give a run of ten images in chunks of four, four and two."""
+    return written_run(tmp_path / "run")
+
+
+def report(*chunks: str, images_per_s: float = 0.0, state: str = "ready") -> WorkerReport:
+    return WorkerReport.model_validate(
+        {
+            "worker_id": "w",
+            "host": "h",
+            "pid": 1,
+            "device": "sim:0",
+            "state": state,
+            "chunks": chunks,
+            "images_per_s": images_per_s,
+        }
+    )
+
+
+def test_a_new_run_is_queued(folder: RunFolder, board: FakeBoard) -> None:
+    """Nothing is done and nobody holds a chunk of it."""
+    board.reports = [report("another-run/0")]
+    status = RunProgress(folder, board).read()
+    assert (status.state, status.images_made, status.chunks_done, status.workers) == ("queued", 0, 0, 1)
+
+
+def test_a_run_in_a_workers_hands_is_running(folder: RunFolder, board: FakeBoard) -> None:
+    """Before its first image, too; a worker that compiles is counted apart."""
+    board.reports = [report(f"{RUN_ID}/0", state="starting"), report()]
+    status = RunProgress(folder, board).read()
+    assert (status.state, status.workers, status.workers_starting) == ("running", 2, 1)
+
+
+def test_done_chunks_come_from_the_store_and_others_from_redis(folder: RunFolder, board: FakeBoard) -> None:
+    """What Redis says of a chunk that it saw only in part does not count once the chunk is committed."""
+    commit(folder, 0, made=3, failed=1)
+    board.counts = {0: (1, 0), 1: (2, 1)}
+    status = RunProgress(folder, board).read()
+    assert (status.images_made, status.images_failed, status.chunks_done, status.state) == (5, 2, 1, "running")
+
+
+def test_what_redis_counted_whole_is_not_read_from_the_store(folder: RunFolder, board: FakeBoard) -> None:
+    """A run of thousands of chunks would take as many reads."""
+    commit(folder, 2, made=0)
+    board.counts = {2: (2, 0)}
+    assert RunProgress(folder, board).read().images_made == 2
+
+
+def test_without_redis_the_store_is_enough(folder: RunFolder, board: FakeBoard) -> None:
+    """Nobody knows then who is working."""
+    commit(folder, 0, made=4)
+    board.is_down = True
+    for progress in (RunProgress(folder, board), RunProgress(folder, None)):
+        status = progress.read()
+        assert (status.state, status.images_made, status.workers, status.images_per_s) == ("running", 4, None, None)
+
+
+def test_a_manifest_means_finished(folder: RunFolder, board: FakeBoard) -> None:
+    """Its totals count, whatever Redis says."""
+    finish(folder, made=9, failed=1, seconds=3.0)
+    board.counts = {0: (1, 0)}
+    status = RunProgress(folder, board).read()
+    assert status.is_over
+    assert (status.state, status.images_made, status.images_failed, status.chunks_done) == ("finished", 9, 1, 3)
+    assert (status.images_per_s, status.eta_s) == (3.0, None)
+
+
+def test_a_cancelled_run_is_over(folder: RunFolder, board: FakeBoard) -> None:
+    """Waiting for it would never end."""
+    commit(folder, 0, made=4)
+    folder.cancel()
+    status = RunProgress(folder, board).read()
+    assert (status.state, status.is_over, status.images_made) == ("cancelled", True, 4)
+
+
+def test_the_speed_is_that_of_the_last_readings(folder: RunFolder, board: FakeBoard) -> None:
+    """Until they span a few seconds, workers at this run are asked; the time of compiling does not count."""
+    clock = Clock()
+    progress = RunProgress(folder, board, clock)
+    board.reports = [report(f"{RUN_ID}/0", images_per_s=7.0), report("another-run/0", images_per_s=100.0)]
+    readings = [(0.0, 0, 7.0), (100.0, 0, 7.0), (101.0, 2, 7.0), (106.0, 4, 4 / 6), (140.0, 8, 4 / 34)]
+    for clock.now, made, expected in readings:
+        board.counts = {0: (made, 0)}
+        status = progress.read()
+        assert status.images_per_s == pytest.approx(expected)
+        assert status.eta_s == pytest.approx((10 - made) / expected)
+
+
+def test_no_run_is_told(tmp_path: Path) -> None:
+    """When it is opened, and not at the first reading."""
+    with pytest.raises(RunNotFoundError, match=r"^a run's URL must name a folder with run\.json"):
+        RunProgress(RunFolder(str(tmp_path)), None)
