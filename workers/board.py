@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from ddim_core.errors import BrokerError
+from ddim_core.errors import InputError
 from workers.logs import public_url
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Board:
         """Connect lazily, at the first question.
 
         Raises:
-            BrokerError: The URL is none that Redis has.
+            InputError: The URL is none that Redis has.
         """
         self.url = url
         try:
@@ -43,7 +43,7 @@ class Board:
                 retry=Retry(NoBackoff(), 1),
             )
         except ValueError as exc:
-            raise BrokerError(f"the broker must be a redis:// URL, got {public_url(url)}: {exc}") from exc
+            raise InputError(f"the broker must be a redis:// URL, got {public_url(url)}: {exc}") from exc
         self._silent_until = 0.0
         self._down = False
 

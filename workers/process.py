@@ -48,7 +48,8 @@ class WorkerProcess:
         """Put the parts together; nothing is started and no connection made.
 
         Raises:
-            BrokerError: The broker's URL cannot be used.
+            InputError: The broker's URL cannot be used.
+            HostError: The device needs MindSpore, and it is not installed.
         """
         self._settings = settings
         self._ends_to_restart = False

@@ -1,8 +1,8 @@
 """kombu's Redis transport with two differences: what is no message is dropped, and a lost acknowledgement blocks none.
 
-As it stands in kombu 5.7.0, a list item that is not JSON, or not a message, raises through Celery's event loop and ends
-the worker; and a message that could not be acknowledged while Redis was away counts as in hand for ever, so that after a
-few of them the worker sits beside a full queue and takes nothing.
+As it stands in kombu 5.7.0, a list item that is not JSON, or not a message, raises through the event loop and ends
+the worker; and a message that could not be acknowledged while Redis was away counts as in hand for ever, so that after
+a few of them the worker sits beside a full queue and takes nothing.
 """
 
 from __future__ import annotations

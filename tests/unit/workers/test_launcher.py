@@ -1,0 +1,127 @@
+"""The supervisor's decisions about its children, with shell commands in the place of workers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddim_core.errors import InputError
+from workers import launcher
+from workers.__main__ import main
+from workers.board import Board
+from workers.launcher import MIN_PAUSE_S, Child, Launcher
+from workers.settings import EXIT_FAILED, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
+
+AWAY = Board("redis://127.0.0.1:1/0")
+ROOT = Path(__file__).parents[3]
+
+
+def child(index: int = 0) -> Child:
+    """Return a child that was not started yet."""
+    device = Device(kind="sim", index=index)
+    return Child(WorkerSettings(device=device, broker_url="redis://127.0.0.1:1/0"))
+
+
+def ended(one: Child, exit_code: int, lived_s: float = 0.0) -> None:
+    """Give the child a process that ended so."""
+    one.process = subprocess.Popen([sys.executable, "-c", f"raise SystemExit({exit_code})"])
+    one.process.wait()
+    one.started_at = time.monotonic() - lived_s
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
+    """From a second to a minute; a broken device must not keep a host busy with restarts."""
+    one = child()
+    supervisor = Launcher([one], AWAY)
+    pauses = []
+    for _ in range(8):
+        ended(one, EXIT_FAILED)
+        supervisor._tend()
+        pauses.append(round(one.start_at - time.monotonic()))
+        assert one.process is None
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_child_that_lived_long_is_started_at_once_again() -> None:
+    """Its death says nothing about its start."""
+    one = child()
+    one.pause_s = 60
+    ended(one, EXIT_FAILED, lived_s=launcher.STABLE_S + 1)
+    Launcher([one], AWAY)._tend()
+    assert one.start_at - time.monotonic() <= MIN_PAUSE_S
+
+
+def test_a_child_that_cannot_run_here_is_not_started_again() -> None:
+    """Without MindSpore no restart helps; when no child is left, the command says so."""
+    one = child()
+    ended(one, EXIT_UNUSABLE)
+    supervisor = Launcher([one], AWAY)
+    assert not supervisor._tend() and one.unusable
+
+
+def test_after_a_signal_nothing_is_started() -> None:
+    """A child that dies while draining has done so for good."""
+    one = child()
+    supervisor = Launcher([one], AWAY)
+    ended(one, EXIT_FAILED)
+    supervisor._on_signal(signal.SIGTERM, None)
+    assert not supervisor._tend()
+
+
+def test_the_first_signal_drains_and_the_second_kills() -> None:
+    """To each child, in that order."""
+    sent: list[signal.Signals] = []
+
+    class Listening(Child):
+        def send(self, number: signal.Signals) -> None:
+            sent.append(number)
+
+    supervisor = Launcher([Listening(child().settings), Listening(child(1).settings)], AWAY)
+    supervisor._on_signal(signal.SIGINT, None)
+    supervisor._on_signal(signal.SIGINT, None)
+    assert sent == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "line"),
+    [
+        (["--devices", "gpu:1"], 1, "--devices must be one of auto, npu"),
+        (["--broker", "amqp://localhost"], 1, "the broker must be a redis:// URL, got amqp://localhost"),
+        (["--slots", "0"], 1, "0 is not in the range"),
+        (["surprise"], 1, "No such command"),
+    ],
+)
+def test_an_unusable_argument_is_one_line_and_its_exit_code(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], exit_code: int, line: str
+) -> None:
+    """No traceback, and no process started."""
+    assert main(arguments) == exit_code
+    error = capsys.readouterr().err
+    assert line in error and "Traceback" not in error
+
+
+def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """For those who mend the program."""
+    assert main(["--debug", "--devices", "gpu:1"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_broker_that_is_none_is_refused_without_its_password() -> None:
+    """Errors end up in logs."""
+    with pytest.raises(InputError) as caught:
+        Board("amqp://user:secret@host/0")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_worker_process_without_settings_ends_as_unusable() -> None:
+    """It was started by hand; no restart would help."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workers.process"], input=b"{}", capture_output=True, check=False, timeout=60, cwd=ROOT
+    )
+    assert done.returncode == EXIT_UNUSABLE != EXIT_OK
+    assert b"settings on standard input" in done.stderr

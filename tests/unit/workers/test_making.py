@@ -1,0 +1,140 @@
+"""What becomes of the images of a chunk when the sampler, the device or the store fails. Redis is away throughout."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ddim_core.contracts.record import FAILED, SUCCESS
+from ddim_core.contracts.sample import SampledImage, SampleSpec
+from ddim_core.errors import DeviceError, InputError, SampleError, StorageError
+from ddim_core.storage.run_folder import RunFolder
+from tests.unit.workers.samples import ScriptedSampler, items, loaded, picture, records
+from workers.board import Board
+from workers.making import BATCHES_IN_BETWEEN, ChunkMaker
+from workers.presence import Meter
+from workers.tally import Progress, Tally
+
+
+@pytest.fixture
+def encoders() -> Iterator[ThreadPoolExecutor]:
+    """Give two encoder threads."""
+    with ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def make(sampler: ScriptedSampler, folder: Path, encoders: ThreadPoolExecutor, **options: object) -> ChunkMaker:
+    """Return the maker of a chunk of six images."""
+    container = str(options.pop("container", "webdataset"))
+    tally = Tally(Board("redis://127.0.0.1:1/0"), "run-0001")
+    return ChunkMaker(
+        RunFolder(str(folder)),
+        0,
+        loaded(sampler),
+        encoders,
+        records(6, container=container),
+        tally,
+        Progress(tally, 0, Meter()),
+        last=bool(options.get("last")),
+    )
+
+
+def test_rows_come_in_the_order_of_their_keys(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """Whatever order they were finished in."""
+    rows = make(ScriptedSampler(), tmp_path, encoders).make(items(6))
+    assert [row.record.key for row in rows] == [item.key for item in items(6)]
+    assert {row.record.status for row in rows} == {SUCCESS}
+
+
+@pytest.mark.parametrize("error", [SampleError("NaN"), InputError("height must be even"), ValueError("a bug")])
+def test_an_image_that_fails_alone_is_a_failed_row(
+    tmp_path: Path, encoders: ThreadPoolExecutor, error: Exception
+) -> None:
+    """The others go on; the row names the class and the message."""
+    rows = make(ScriptedSampler(failing_at(2, error)), tmp_path, encoders).make(items(6))
+    assert [row.record.status for row in rows].count(FAILED) == 1
+    assert (rows[2].record.error_class, rows[2].record.error_message) == (type(error).__name__, str(error))
+    assert rows[2].image is None and rows[2].record.sha256 is None
+
+
+@pytest.mark.parametrize("error", [DeviceError("lost"), CancelledError("closed"), StorageError("away")])
+def test_what_is_no_images_fault_ends_the_attempt(
+    tmp_path: Path, encoders: ThreadPoolExecutor, error: Exception
+) -> None:
+    """A broken device must not turn a run into failed rows."""
+    with pytest.raises(type(error)):
+        make(ScriptedSampler(failing_at(2, error)), tmp_path, encoders).make(items(6))
+
+
+def test_in_the_last_attempt_a_devices_error_is_the_images_own(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """By then other devices have failed with it too."""
+    rows = make(ScriptedSampler(failing_at(2, DeviceError("lost"))), tmp_path, encoders, last=True).make(items(6))
+    assert [row.record.status for row in rows].count(FAILED) == 1
+
+
+def test_a_refused_submission_fails_that_image_alone(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """A sampler checks sizes at once."""
+
+    class Strict(ScriptedSampler):
+        def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+            if spec.image_index == 1:
+                raise InputError("height must be a multiple of 8")
+            return super().submit(spec)
+
+    rows = make(Strict(), tmp_path, encoders).make(items(6))
+    assert [row.record.status for row in rows].count(FAILED) == 1
+
+
+def test_images_between_submission_and_encoding_have_a_ceiling(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """A chunk of thousands must not lie in memory as pixels: submission waits for the encoders."""
+    waiting: list[Future[SampledImage]] = []
+
+    class Held(ScriptedSampler):
+        def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+            waiting.append(Future())
+            self.submitted.append(spec)
+            return waiting[-1]
+
+    sampler = Held()
+    maker = make(sampler, tmp_path, encoders)
+    done = threading.Thread(target=lambda: maker.make(items(20)), daemon=True)
+    done.start()
+    done.join(0.3)
+    ceiling = BATCHES_IN_BETWEEN * 2  # the sampler has two slots
+    assert len(sampler.submitted) == ceiling
+    answered = 0
+    while done.is_alive():
+        for future, spec in zip(waiting[answered:], sampler.submitted[answered:], strict=False):
+            future.set_result(picture(spec))
+            answered += 1
+        done.join(0.01)
+    assert answered == 20
+
+
+def test_an_imagefolder_gets_its_images_at_once(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """They need not wait in memory for a shard."""
+    rows = make(ScriptedSampler(), tmp_path, encoders, container="imagefolder").make(items(6))
+    assert {row.image for row in rows} == {None}
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [f"{item.key}.png" for item in items(6)]
+
+
+def test_one_by_one_no_two_images_are_on_the_device(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """Otherwise a death could not be laid at one image's door."""
+    maker = make(ScriptedSampler(), tmp_path, encoders)
+    rows = maker.make_one_by_one(items(6))
+    assert [row.record.status for row in rows] == [SUCCESS] * 6
+
+
+def failing_at(image: int, error: Exception):  # type: ignore[no-untyped-def]
+    """Return an answer that raises for one image of the request."""
+
+    def answer(spec: SampleSpec) -> SampledImage:
+        if spec.image_index == image:
+            raise error
+        return picture(spec)
+
+    return answer

@@ -1,0 +1,79 @@
+"""One checkpoint at a time on a device."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from ddim_core.contracts.plan import ModelRef
+from ddim_core.errors import CheckpointError
+from tests.unit.workers.samples import ScriptedSampler, loaded
+from workers.samplers import LoadedSampler, Samplers
+
+
+class Loader:
+    """Loads scripted samplers and remembers them."""
+
+    def __init__(self) -> None:
+        self.samplers: dict[str, ScriptedSampler] = {}
+
+    def __call__(self, model: ModelRef) -> LoadedSampler:
+        """Load, unless the name says that there is nothing."""
+        if model.name == "missing":
+            raise CheckpointError("checkpoint missing must be here")
+        self.samplers[model.digest] = ScriptedSampler()
+        return loaded(self.samplers[model.digest])
+
+
+def model(digest: str, name: str = "m") -> ModelRef:
+    """Return a reference to a checkpoint."""
+    return ModelRef(name=name, digest=digest, scheduler={})
+
+
+def test_chunks_of_one_checkpoint_share_its_sampler() -> None:
+    """It is loaded once."""
+    samplers = Samplers(Loader())
+    with samplers.use(model("a")) as one, samplers.use(model("a")) as two:
+        assert one is two
+
+
+def test_another_checkpoint_waits_until_the_first_is_no_longer_used() -> None:
+    """Then the first is closed, and its memory is free."""
+    loader = Loader()
+    samplers = Samplers(loader)
+    order: list[str] = []
+
+    def other() -> None:
+        with samplers.use(model("b")):
+            order.append("b")
+
+    with samplers.use(model("a")):
+        thread = threading.Thread(target=other)
+        thread.start()
+        time.sleep(0.05)
+        order.append("a")
+    thread.join()
+    assert order == ["a", "b"]
+    assert loader.samplers["a"].closed and not loader.samplers["b"].closed
+
+
+def test_a_checkpoint_that_cannot_be_loaded_leaves_the_way_free() -> None:
+    """For the next chunk, of this checkpoint or another."""
+    samplers = Samplers(Loader())
+    with pytest.raises(CheckpointError), samplers.use(model("x", "missing")):
+        pass
+    with samplers.use(model("a")) as one:
+        assert one.facts.slots == 2
+
+
+def test_closing_stops_the_sampler() -> None:
+    """And the occupancy of none is nought."""
+    loader = Loader()
+    samplers = Samplers(loader)
+    assert samplers.occupancy() == 0
+    with samplers.use(model("a")):
+        assert samplers.occupancy() == 0.5
+    samplers.close()
+    assert loader.samplers["a"].closed
