@@ -60,7 +60,7 @@ class Request(BaseModel):
         Raises:
             ScheduleError: No DDIM schedule exists for the config with this request's step count and eta.
         """
-        config = base.replace_with(self.scheduler)
+        config = base.replace_with(self.scheduler) if self.scheduler else base
         step_table(config, self.num_inference_steps, self.eta)
         return config
 
