@@ -29,7 +29,6 @@ from ddim_core.schedule import (
 __all__ = ["DDIMScheduler", "DDIMSchedulerOutput"]
 
 Bound = tuple[float, int, float]
-
 _MAX_TABLES = 32  # of 24 kB each: a caller who changes eta at every step must not fill the device's memory
 
 
@@ -99,7 +98,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         Reads ``config`` again, because pipelines change it after construction (Stable Diffusion: ``steps_offset=1``).
 
         Raises:
-            ScheduleError: There are no so many steps in the schedule, or one of them has no finite coefficients.
+            ScheduleError: The schedule has no such number of steps, or one of them has no finite coefficients.
         """
         schedule = ScheduleConfig.from_mapping(self.config, ignore_unknown=True)
         visited = timesteps(schedule, num_inference_steps)
@@ -150,12 +149,12 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
 
     def add_noise(self, original_samples: ms.Tensor, noise: ms.Tensor, timesteps: ms.Tensor) -> ms.Tensor:
         """Return x_t of Eq. (4) for x_0 ``original_samples`` at ``timesteps``, a tensor 0-d or ``[B]``."""
-        signal_part, noise_part = self._marginals(timesteps, original_samples.ndim)
+        signal_part, noise_part = _factors(self._signal_and_noise, timesteps, original_samples.ndim)
         return (signal_part * original_samples + noise_part * noise).astype(original_samples.dtype)
 
     def get_velocity(self, sample: ms.Tensor, noise: ms.Tensor, timesteps: ms.Tensor) -> ms.Tensor:
         """Return v (Salimans & Ho 2022, appendix D), the target of v-prediction, at ``timesteps``, 0-d or ``[B]``."""
-        signal_part, noise_part = self._marginals(timesteps, sample.ndim)
+        signal_part, noise_part = _factors(self._signal_and_noise, timesteps, sample.ndim)
         return (signal_part * noise - noise_part * sample).astype(sample.dtype)
 
     def _table(self, eta: float, clipped_eps: bool) -> ms.Tensor:
@@ -191,10 +190,6 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         last = prod(shape[1:]) - 1
         position = self._schedule.dynamic_thresholding_ratio * last
         return self._schedule.sample_max_value, last - int(position) + 1, position % 1.0
-
-    def _marginals(self, t: ms.Tensor, ndim: int) -> tuple[ms.Tensor, ms.Tensor]:
-        signal, noise = _factors(self._signal_and_noise, t, ndim)
-        return signal, noise
 
 
 def _device_table(table: StepTable, num_train_timesteps: int, *, clipped_eps: bool) -> ms.Tensor:
