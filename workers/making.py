@@ -63,16 +63,16 @@ class ChunkMaker:
 
     def make_one_by_one(self, items: Iterable[ChunkItem]) -> list[Made]:
         """Return the same as ``make``, with each image alone on the device: how to find the one that kills workers."""
-        rows = []
-        for item in items:
-            if self.tally.suspect(item.key) > SUSPECT_LIMIT:
-                rows.append(
-                    self._failed(item, SampleError(f"the worker died {SUSPECT_LIMIT} times with this image alone"))
-                )
-            else:
-                rows += self.make([item])
+        return [self._alone(item) for item in items]
+
+    def _alone(self, item: ChunkItem) -> Made:
+        deaths = self.tally.suspect(item.key) - 1
+        if deaths >= SUSPECT_LIMIT:  # stays suspected, lest the next attempt dies of it again before it finds another
+            return self._failed(item, SampleError(f"the worker died {deaths} times with this image alone on a device"))
+        try:
+            return self.make([item])[0]
+        finally:  # whatever came of it, this process has lived to tell
             self.tally.clear(item.key)
-        return rows
 
     def _start(self, item: ChunkItem) -> Future[Made]:
         made: Future[Made] = Future()
@@ -86,16 +86,23 @@ class ChunkMaker:
 
     def _encode_later(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
         """Leave the sampler's thread at once: it has a device to feed."""
-        self.encoders.submit(self._complete, item, sampled, made)
+        try:
+            self.encoders.submit(self._complete, item, sampled, made)
+        except RuntimeError as exc:  # the encoders were shut down
+            self._end(made, exc)
 
     def _complete(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
         try:
             made.set_result(self._row(item, sampled))
         except BaseException as exc:  # a future must end, or its chunk waits for ever
-            self._ended_by = exc
-            made.set_exception(exc)
-        finally:
+            self._end(made, exc)
+        else:
             self._room.release()
+
+    def _end(self, made: Future[Made], exc: BaseException) -> None:
+        self._ended_by = exc
+        made.set_exception(exc)
+        self._room.release()
 
     def _row(self, item: ChunkItem, sampled: Future[SampledImage]) -> Made:
         try:

@@ -78,7 +78,13 @@ def wait_for(condition: Callable[[], object], timeout_s: float, explain: Callabl
 def plan_run(url: str, requests: Sequence[Request], *, images_per_chunk: int = 8, **fields: object) -> RunFolder:
     """Write a run without queueing it; requests without a size get 32x32."""
     planned = [
-        request.model_copy(update={"custom_id": request.custom_id or f"r{index}", "height": 32, "width": 32})
+        request.model_copy(
+            update={
+                "custom_id": request.custom_id or f"r{index}",
+                "height": request.height or 32,
+                "width": request.width or 32,
+            }
+        )
         for index, request in enumerate(requests)
     ]
     chunks = list(split_into_chunks(list(enumerate(planned)), images_per_chunk))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def test_one_by_one_no_two_images_are_on_the_device(tmp_path: Path, encoders: Th
     assert [row.record.status for row in rows] == [SUCCESS] * 6
 
 
-def failing_at(image: int, error: Exception):  # type: ignore[no-untyped-def]
+def failing_at(image: int, error: Exception) -> Callable[[SampleSpec], SampledImage]:
     """Return an answer that raises for one image of the request."""
 
     def answer(spec: SampleSpec) -> SampledImage:

@@ -1,0 +1,342 @@
+"""Chunks and the reconciler against a real Redis, in this process, with samplers that do as the test says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ddim_core.contracts.plan import ModelRef
+from ddim_core.contracts.queue import (
+    DEFAULT_QUEUE,
+    RECONCILER_LOCK,
+    RUNS_KEY,
+    ChunkMessage,
+    RunKeys,
+    WorkerReport,
+    worker_key,
+)
+from ddim_core.contracts.record import FAILED
+from ddim_core.contracts.request import Request
+from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
+from ddim_core.errors import CheckpointError, DeviceError
+from ddim_core.storage.run_folder import RunFolder
+from tests.integration.conftest import RedisServer
+from tests.integration.worker_host import plan_run
+from tests.unit.workers.samples import ScriptedSampler, loaded, picture
+from workers.board import Board
+from workers.chunk import MAX_ATTEMPTS, ChunkWorker
+from workers.finish import Finisher
+from workers.lease import Leases, release_all
+from workers.outbox import Outbox
+from workers.presence import Meter
+from workers.queue_view import QueueView, named_chunk
+from workers.reconciler import Reconciler
+from workers.runs import Runs
+from workers.samplers import LoadedSampler, Samplers
+from workers.settings import Device, WorkerSettings
+from workers.tally import REFUSALS_EACH
+from workers.tasks import make_app
+
+
+@dataclass
+class Bench:
+    """The parts of a worker process, without Celery's consumer and without threads of their own."""
+
+    server: RedisServer
+    worker_id: str = "host/cpu:0/1"
+    sampler: ScriptedSampler = field(default_factory=ScriptedSampler)
+    refusing: bool = False
+    device_errors: int = 0
+
+    def __post_init__(self) -> None:
+        self.redis = self.server.client()
+        self.board = Board(self.server.url)
+        self.leases = Leases(self.board, self.worker_id)
+        self.runs = Runs()
+        self.app = make_app(WorkerSettings(device=Device(kind="sim", index=0), broker_url=self.server.url))
+        self.outbox = Outbox(self.app, self.board, DEFAULT_QUEUE)
+        self.reconciler = self.new_reconciler()
+        self.encoders = ThreadPoolExecutor(2)
+        self.chunks = ChunkWorker(
+            worker_id=self.worker_id,
+            device="cpu:0",
+            board=self.board,
+            leases=self.leases,
+            runs=self.runs,
+            samplers=Samplers(self.load),
+            encoders=self.encoders,
+            finisher=Finisher(self.board, self.leases, self.runs),
+            meter=Meter(),
+            requeue=lambda message: self.outbox.chunks([message]),
+            on_device_error=self.count_device_error,
+            hold_off_s=0,
+        )
+
+    def new_reconciler(self) -> Reconciler:
+        """Return a reconciler that remembers nothing."""
+        return Reconciler(self.board, self.worker_id, self.runs, self.outbox, QueueView(self.board, DEFAULT_QUEUE))
+
+    def load(self, model: ModelRef) -> LoadedSampler:
+        """Load any checkpoint, or none."""
+        if self.refusing:
+            raise CheckpointError(f"checkpoint {model.name} must be here")
+        return loaded(self.sampler)
+
+    def count_device_error(self) -> None:
+        """Stand in for the end of the process."""
+        self.device_errors += 1
+
+    def queued(self) -> list[int]:
+        """Return the chunks that wait, the next one first."""
+        items = self.redis.lrange(DEFAULT_QUEUE, 0, -1)
+        return [named[1] for item in reversed(items) if (named := named_chunk(item)) is not None]
+
+    def close(self) -> None:
+        """Drop connections and threads."""
+        self.encoders.shutdown()
+        self.app.close()
+        self.board.close()
+        self.redis.close()
+
+
+@pytest.fixture
+def bench(redis_server: RedisServer) -> Iterator[Bench]:
+    """Give the parts of one worker process."""
+    made = Bench(redis_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def folder(bench: Bench, tmp_path: Path) -> RunFolder:
+    """Give a registered run of four chunks with two images each, none of them queued."""
+    requests = [Request(prompt=f"a star {n}", num_images_per_prompt=2, num_inference_steps=1) for n in range(4)]
+    made = plan_run(str(tmp_path / "run"), requests, images_per_chunk=2)
+    bench.redis.hset(RUNS_KEY, made.read_plan().run_id, made.url)
+    return made
+
+
+def message(folder: RunFolder, chunk: int) -> ChunkMessage:
+    """Return the message of a chunk."""
+    return ChunkMessage(run_url=folder.url, run_id=folder.read_plan().run_id, chunk=chunk)
+
+
+def keys(folder: RunFolder) -> RunKeys:
+    """Return the run's keys."""
+    return RunKeys(folder.read_plan().run_id)
+
+
+def test_a_chunk_without_a_lease_is_queued_before_all_others_at_once(bench: Bench, folder: RunFolder) -> None:
+    """Its worker is dead; one round is enough, and a second adds nothing."""
+    bench.outbox.chunks([message(folder, 1), message(folder, 2)])
+    bench.redis.sadd(keys(folder).in_hand, 3)
+    bench.reconciler.round()
+    assert bench.queued() == [3, 1, 2]
+    assert bench.redis.scard(keys(folder).in_hand) == 0
+    bench.reconciler.round()
+    assert bench.queued() == [3, 1, 2]
+
+
+def test_a_chunk_with_a_lease_is_left_alone(bench: Bench, folder: RunFolder) -> None:
+    """Also when nothing else is queued: three chunks are lost, the fourth is in hand."""
+    bench.redis.sadd(keys(folder).in_hand, 3)
+    bench.redis.set(keys(folder).lease(3), "another worker", px=20_000)
+    bench.reconciler.round()
+    bench.reconciler.round()
+    assert bench.queued() == [0, 1, 2]
+
+
+def test_lost_messages_are_queued_again_after_two_looks(bench: Bench, folder: RunFolder) -> None:
+    """One look could fall between a message's leaving the queue and its lease."""
+    bench.reconciler.round()
+    assert bench.queued() == []
+    bench.reconciler.round()
+    assert bench.queued() == [0, 1, 2, 3]
+    for _ in range(3):
+        bench.reconciler.round()
+    assert bench.queued() == [0, 1, 2, 3]
+
+
+def test_a_chunk_is_missed_beside_a_queue_that_never_empties(bench: Bench, folder: RunFolder) -> None:
+    """A fleet may always have work; a lost message must not wait for the day when it has none."""
+    bench.outbox.chunks([message(folder, 0), message(folder, 1), message(folder, 2)])
+    bench.reconciler.round()
+    bench.reconciler._queue_view._next_scan_at = 0  # 15 s later
+    bench.reconciler.round()
+    assert bench.queued() == [0, 1, 2, 3]
+
+
+def test_a_chunk_given_back_waits_for_its_pause(bench: Bench, folder: RunFolder) -> None:
+    """A store that failed a moment ago is not asked again at once."""
+    bench.redis.sadd(keys(folder).in_hand, 3)
+    bench.redis.set(keys(folder).requeued(3), "pause", px=300)
+    bench.reconciler.round()
+    assert 3 not in bench.queued()
+    time.sleep(0.35)
+    bench.reconciler.round()
+    assert 3 in bench.queued()
+
+
+def test_a_run_whose_chunks_are_all_committed_is_finished(bench: Bench, folder: RunFolder) -> None:
+    """When the worker that committed the last one did not notice, as after a loss of Redis."""
+    for chunk in range(4):
+        bench.chunks.sample(message(folder, chunk))
+        bench.redis.delete(keys(folder).committed)
+    assert folder.read_manifest() is None
+    bench.reconciler.round()
+    (item,) = bench.redis.lrange(DEFAULT_QUEUE, 0, -1)
+    assert "finish_run" in item
+    assert bench.chunks.finisher.finish(bench.runs.open(folder.url, keys(folder).run_id))
+    bench.reconciler.round()
+    assert not bench.redis.exists(RUNS_KEY, *keys(folder).lasting())
+
+
+def test_a_manifest_written_twice_has_the_same_bytes(bench: Bench, folder: RunFolder) -> None:
+    """Two workers may finish a run at once."""
+    for chunk in range(4):
+        bench.chunks.sample(message(folder, chunk))
+    first = folder.store.get("manifest.json")
+    folder.store.delete("manifest.json")
+    assert bench.chunks.finisher.finish(bench.runs.open(folder.url, keys(folder).run_id))
+    assert folder.store.get("manifest.json") == first
+
+
+def test_a_run_that_redis_forgot_is_registered_again_by_who_has_seen_it(bench: Bench, folder: RunFolder) -> None:
+    """And a run that is over is not."""
+    bench.chunks.sample(message(folder, 0))
+    bench.redis.flushall()
+    bench.reconciler.round()
+    assert bench.redis.hgetall(RUNS_KEY) == {keys(folder).run_id: folder.url}
+    folder.cancel()
+    bench.redis.flushall()
+    bench.reconciler.round()
+    assert bench.redis.hgetall(RUNS_KEY) == {}
+
+
+def test_a_cancelled_run_is_neither_made_nor_queued_again(bench: Bench, folder: RunFolder) -> None:
+    """What is committed stays."""
+    bench.chunks.sample(message(folder, 0))
+    folder.cancel()
+    bench.chunks.sample(message(folder, 1))
+    assert folder.committed_chunks() == {0}
+    bench.reconciler.round()
+    bench.reconciler.round()
+    assert bench.queued() == [] and not bench.redis.exists(RUNS_KEY)
+
+
+def test_a_run_that_cannot_be_seen_from_here_leaves_the_lock_to_others(bench: Bench, folder: RunFolder) -> None:
+    """A folder that only some hosts mount is looked after by one of those."""
+    bench.redis.hset(RUNS_KEY, "run-elsewhere", "file:///no/such/folder")
+    bench.reconciler.round()
+    assert bench.redis.get(RECONCILER_LOCK) is None
+
+
+def test_one_process_at_a_time_reconciles(bench: Bench, folder: RunFolder) -> None:
+    """Until its lock expires or is released in the name of the dead."""
+    bench.redis.set(RECONCILER_LOCK, "another worker", px=20_000)
+    bench.redis.sadd(keys(folder).in_hand, 3)
+    bench.reconciler.round()
+    assert bench.queued() == []
+    release_all(bench.board, "another worker")
+    bench.reconciler.round()
+    assert bench.queued() == [3]
+
+
+def test_a_lease_is_one_workers_until_it_is_released_or_expires(bench: Bench) -> None:
+    """And renewing takes it again when Redis has forgotten it."""
+    other = Leases(bench.board, "other", lease_s=0.2)
+    assert other.take("ddim-fleet:lease:run:1")
+    assert not other.take("ddim-fleet:lease:run:1")
+    assert not bench.leases.take("ddim-fleet:lease:run:1")
+    bench.redis.flushall()
+    other.renew()
+    assert not bench.leases.take("ddim-fleet:lease:run:1")
+    time.sleep(0.25)
+    assert bench.leases.take("ddim-fleet:lease:run:1")
+    other.renew()
+    other.release("ddim-fleet:lease:run:1")
+    assert bench.redis.get("ddim-fleet:lease:run:1") == bench.worker_id
+
+
+def test_a_broken_device_costs_attempts_and_at_last_a_failed_row(bench: Bench, folder: RunFolder) -> None:
+    """Four attempts leave the chunk to others; in the fifth the images that break devices fail, the others are made."""
+    bench.sampler.answer = _breaks_with("a star 2", image=1)
+    for attempt in range(1, MAX_ATTEMPTS):
+        bench.chunks.sample(message(folder, 2))
+        assert folder.committed_chunks() == set() and bench.device_errors == attempt
+        assert bench.redis.pttl(keys(folder).requeued(2)) > 0
+    bench.chunks.sample(message(folder, 2))
+    rows = folder.read_records(2)
+    assert [row.error_class for row in rows] == [None, "DeviceError"]
+    assert rows[1].attempts == MAX_ATTEMPTS
+
+
+def test_a_chunk_that_fails_as_a_whole_ends_as_failed_rows(bench: Bench, folder: RunFolder) -> None:
+    """For instance a fault of this program: the run ends, and says what it was."""
+    bench.chunks.encoders = ThreadPoolExecutor(1)
+    bench.chunks.encoders.shutdown()
+    for _ in range(MAX_ATTEMPTS):
+        bench.chunks.sample(message(folder, 0))
+    assert {row.status for row in folder.read_records(0)} == {FAILED}
+    assert {row.error_class for row in folder.read_records(0)} == {"RuntimeError"}
+
+
+def test_a_worker_without_the_checkpoint_leaves_chunks_to_one_that_has_it(bench: Bench, folder: RunFolder) -> None:
+    """It queues the message again, as often as it gets it, while another worker lives that has not refused."""
+    _report(bench, bench.worker_id)
+    _report(bench, "host/cpu:1/2")
+    bench.refusing = True
+    for _ in range(2 * REFUSALS_EACH):
+        bench.chunks.sample(message(folder, 0))
+    assert folder.committed_chunks() == set()
+    assert bench.queued() == [0] * 2 * REFUSALS_EACH
+    assert bench.redis.scard(keys(folder).in_hand) == 0 and not bench.redis.exists(keys(folder).lease(0))
+
+
+def test_a_checkpoint_that_no_living_worker_has_ends_as_failed_rows(bench: Bench, folder: RunFolder) -> None:
+    """The reason stands in each row."""
+    _report(bench, bench.worker_id)
+    bench.refusing = True
+    for _ in range(REFUSALS_EACH):
+        bench.chunks.sample(message(folder, 0))
+    rows = folder.read_records(0)
+    assert {row.error_message for row in rows} == {"checkpoint simulated must be here"}
+
+
+def test_images_that_killed_workers_alone_are_failed_rows_and_stay_known(bench: Bench, folder: RunFolder) -> None:
+    """A chunk may hold two of them; the first must not kill again while the second is being found."""
+    run_keys = keys(folder)
+    bench.redis.hset(run_keys.attempts, "1", "4")
+    bench.redis.hset(run_keys.suspects, mapping={"000010000": 2, "000010001": 1})
+    bench.chunks.sample(message(folder, 1))
+    rows = folder.read_records(1)
+    assert [row.error_class for row in rows] == ["SampleError", None]
+    assert bench.redis.hgetall(run_keys.suspects) == {"000010000": "3"}
+
+
+def test_without_redis_a_chunk_in_hand_is_committed(bench: Bench, folder: RunFolder) -> None:
+    """No lease, no counters, and all the images."""
+    bench.server.stop()
+    bench.chunks.sample(message(folder, 0))
+    assert len(folder.read_records(0)) == 2
+    bench.server.start()
+
+
+def _breaks_with(prompt: str, image: int) -> Callable[[SampleSpec], SampledImage]:
+    def answer(spec: SampleSpec) -> SampledImage:
+        if spec.prompt == prompt and spec.seed == seeds[image]:
+            raise DeviceError("the device is lost")
+        return picture(spec)
+
+    seeds = [derived_seed(0, "r2", number) for number in range(2)]
+    return answer
+
+
+def _report(bench: Bench, worker_id: str) -> None:
+    report = WorkerReport(worker_id=worker_id, host="host", pid=1, device="cpu:0", state="ready")
+    bench.redis.set(worker_key(worker_id), report.model_dump_json())
