@@ -33,7 +33,7 @@ class Bar:
 
     row: int
     place: int
-    """Which chunk of its worker this is, from 0."""
+    """Which chunk of its worker this is, from 0; neighbours are drawn apart, since they overlap."""
     start: float
     length: float
     title: str
