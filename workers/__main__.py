@@ -28,7 +28,12 @@ PROGRAM = "ddim-fleet worker"
 @click.option("--devices", default="auto", show_default=True, help=f"What to serve: {FORMS}.")
 @click.option("--broker", help=f"Redis; by default ${BROKER_VARIABLE}, else {DEFAULT_BROKER_URL}.")
 @click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="Queue to take chunks from.")
-@click.option("--models", multiple=True, metavar="DIR", help="A folder that holds checkpoints; may be repeated.")
+@click.option(
+    "--models",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="A checkpoint's folder, or one that holds some; may be repeated.",
+)
 @click.option("--slots", type=click.IntRange(1, 4096), help="Images that a device denoises at once.")
 @click.option("--chunks-in-flight", type=click.IntRange(1, 64), default=CHUNKS_IN_FLIGHT, show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)

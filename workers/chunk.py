@@ -97,6 +97,7 @@ class ChunkWorker:
         except RunNotFoundError as exc:
             log.error("this worker cannot see the run", extra={"action": "run_not_found", "error": str(exc)})
         except (StorageError, CancelledError) as exc:
+            self.runs.forget(message.run_url, message.run_id)  # if it was deleted, the next look shall tell
             tally.give_back(message.chunk, PAUSE_S)
             log.error(
                 "a chunk was given up for now and will be queued again",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 
 from ddim_core.contracts.queue import RECONCILER_LOCK, RUNS_KEY, ChunkMessage, FinishMessage, RunKeys
-from ddim_core.errors import InputError, StorageError
+from ddim_core.errors import InputError, RunNotFoundError, StorageError
 from workers.board import Board
 from workers.lease import claim
 from workers.outbox import Outbox
@@ -30,6 +30,8 @@ REQUEUE_S = 30.0
 """How long a chunk that was queued again is left alone."""
 REQUEUES_PER_ROUND = 2000
 """Keeps a round short when a long queue was lost; the next one goes on."""
+UNSEEN_ROUNDS = 30
+"""After so many rounds without a run at its URL, some minutes, it is taken off the list; most likely it was deleted."""
 LISTING_COST_FACTOR = 20
 """A store is not listed again before so many times what it took: 100,000 parts take a bucket ten seconds or more."""
 
@@ -43,6 +45,8 @@ class Watch:
     """Chunks that nobody had at the last look."""
     next_listing_at: float = 0.0
     finish_sent_at: float = float("-inf")
+    unseen_rounds: int = 0
+    """Rounds in a row in which there was no run at its URL."""
 
 
 class Reconciler:
@@ -56,16 +60,17 @@ class Reconciler:
         self._outbox = outbox
         self._queue_view = queue_view
         self._watches: dict[str, Watch] = {}
-        self._resting_rounds = 0
+        self._rest = False
 
     def round(self) -> None:
         """Look after every run that is not finished, if this process is the one to do so."""
         self._register_again()
-        if self._resting_rounds:
-            self._resting_rounds -= 1
-            return
-        if not claim(self._board, RECONCILER_LOCK, self._worker_id, LOCK_S):
-            return
+        if self._rest:
+            self._rest = False
+        elif claim(self._board, RECONCILER_LOCK, self._worker_id, LOCK_S):
+            self._look_after_all()
+
+    def _look_after_all(self) -> None:
         listed = self._listed() or {}
         queued = self._queue_view.queued()
         self._watches = {run_id: self._watches.get(run_id, Watch()) for run_id in listed}
@@ -83,24 +88,33 @@ class Reconciler:
         if listed is None:
             return
         for url, run_id in self._runs.seen():
-            if run_id in listed:
-                continue
-            folder = self._runs.open(url, run_id).folder
-            if folder.is_cancelled() or folder.read_manifest() is not None:
-                self._runs.forget(url, run_id)
-            else:
-                Tally(self._board, run_id).register(url)
-                log.warning("Redis had forgotten a run", extra={"action": "run_registered_again", "run": run_id})
+            if run_id not in listed:
+                try:
+                    self._register_if_unfinished(self._runs.open(url, run_id))
+                except (InputError, StorageError) as exc:
+                    log.warning("a run cannot be read", extra={"action": "run_unseen", "error": str(exc)})
+
+    def _register_if_unfinished(self, run: OpenRun) -> None:
+        run_id = run.plan.run_id
+        if run.folder.is_cancelled() or run.folder.read_manifest() is not None:
+            self._runs.forget(run.folder.url, run_id)
+        else:
+            Tally(self._board, run_id).register(run.folder.url)
+            log.warning("Redis had forgotten a run", extra={"action": "run_registered_again", "run": run_id})
 
     def _look_after(self, run_id: str, url: str, queued: Queued | None) -> None:
+        watch = self._watches[run_id]
         try:
-            run = self._runs.open(url, run_id)
-            self._reconcile(run, self._watches[run_id], queued)
+            self._reconcile(self._runs.open(url, run_id), watch, queued)
         except (InputError, StorageError) as exc:
-            # Another host may see the store that this one does not: let it have the lock for a while.
+            # Another host may see the store that this one does not: let it have the lock for a round.
             self._board.ask(lambda redis: redis.delete(RECONCILER_LOCK), otherwise=0)
-            self._resting_rounds = 3
-            log.warning("a run cannot be looked after from here", extra={"action": "run_unseen", "error": str(exc)})
+            self._rest = True
+            watch.unseen_rounds += isinstance(exc, RunNotFoundError)
+            if watch.unseen_rounds in (1, UNSEEN_ROUNDS):
+                log.warning("a run cannot be seen from here", extra={"action": "run_unseen", "error": str(exc)})
+            if watch.unseen_rounds >= UNSEEN_ROUNDS:  # whoever does see it lists it again
+                self._board.ask(lambda redis: redis.hdel(RUNS_KEY, run_id), otherwise=0)
 
     def _reconcile(self, run: OpenRun, watch: Watch, queued: Queued | None) -> None:
         leased, orphans = self._in_hand(run)

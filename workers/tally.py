@@ -12,6 +12,8 @@ from workers.board import Board
 from workers.presence import Meter
 
 PROGRESS_INTERVAL_S = 0.3
+NOTES_S = 30 * 24 * 3600
+"""How long notes outlast the last worker at a run: forgotten runs must not fill Redis for ever."""
 REFUSALS_EACH = 3
 """How often each living worker must have refused a run's checkpoint before the run is told that nobody has it."""
 
@@ -36,6 +38,8 @@ class Tally:
                 pipe.sadd(self.keys.in_hand, chunk)
                 pipe.hincrby(self.keys.attempts, str(chunk), 1)
                 pipe.delete(self.keys.requeued(chunk))
+                for key in self.keys.lasting():
+                    pipe.expire(key, NOTES_S)
                 return int(pipe.execute()[1])
 
         return self._board.ask(note, otherwise=1)
@@ -58,7 +62,14 @@ class Tally:
 
     def progress(self, chunk: int, made: int, failed: int) -> None:
         """Note how many images of the chunk are done."""
-        self._board.ask(lambda redis: redis.hset(self.keys.progress, str(chunk), f"{made},{failed}"), otherwise=0)
+
+        def note(redis: Redis) -> None:
+            with redis.pipeline() as pipe:
+                pipe.hset(self.keys.progress, str(chunk), f"{made},{failed}")
+                pipe.expire(self.keys.progress, NOTES_S)
+                pipe.execute()
+
+        self._board.ask(note, otherwise=None)
 
     def commit(self, chunk: int, made: int, failed: int) -> int:
         """Note that the chunk is in the store; return how many chunks are, as far as Redis knows."""
@@ -77,6 +88,8 @@ class Tally:
         """Note that the chunk was found committed; return how many chunks are, as far as Redis knows."""
 
         def note(redis: Redis) -> int:
+            if not redis.hexists(RUNS_KEY, self.keys.run_id):  # the run is over, and its notes are gone for good
+                return 0
             with redis.pipeline() as pipe:
                 pipe.sadd(self.keys.committed, chunk)
                 pipe.srem(self.keys.in_hand, chunk)

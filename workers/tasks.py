@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,8 +24,12 @@ def make_app(settings: WorkerSettings) -> Celery:
     app = Celery("ddim-fleet", set_as_current=False)
     app.conf.update(celery_options(settings.broker_url, settings.queue))
     app.conf.update(worker_enable_remote_control=False, worker_send_task_events=False)
-    if urlsplit(settings.broker_url).scheme in SCHEMES:
+    broker = urlsplit(settings.broker_url)
+    if broker.scheme in SCHEMES:
         app.conf.broker_transport = TRANSPORT
+    if broker.scheme == "rediss" and "ssl_cert_reqs" not in broker.query:
+        # kombu knows the scheme by its own transport only, and would then talk to the port without TLS.
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,7 @@ from workers.lease import Leases, release_all
 from workers.outbox import Outbox
 from workers.presence import Meter
 from workers.queue_view import QueueView, named_chunk
-from workers.reconciler import Reconciler
+from workers.reconciler import UNSEEN_ROUNDS, Reconciler
 from workers.runs import Runs
 from workers.samplers import LoadedSampler, Samplers
 from workers.settings import Device, WorkerSettings
@@ -234,6 +235,25 @@ def test_a_run_that_cannot_be_seen_from_here_leaves_the_lock_to_others(bench: Be
     bench.redis.hset(RUNS_KEY, "run-elsewhere", "file:///no/such/folder")
     bench.reconciler.round()
     assert bench.redis.get(RECONCILER_LOCK) is None
+
+
+def test_a_run_that_was_deleted_is_forgotten_after_a_while(bench: Bench, folder: RunFolder) -> None:
+    """Also by a process that has its plan in memory; until then it is looked for once in a while."""
+    bench.chunks.sample(message(folder, 0))
+    chunk = message(folder, 1)
+    shutil.rmtree(Path(folder.url.removeprefix("file://")))
+    bench.chunks.sample(chunk)
+    for _ in range(2 * UNSEEN_ROUNDS):
+        bench.reconciler.round()
+    assert not bench.redis.exists(RUNS_KEY) and bench.queued() == []
+
+
+def test_a_message_that_comes_after_the_end_leaves_no_notes(bench: Bench, folder: RunFolder) -> None:
+    """Redelivered chunks of finished runs must not fill Redis."""
+    for chunk in (0, 1, 2, 3, 2):
+        bench.chunks.sample(message(folder, chunk))
+    assert folder.read_manifest() is not None
+    assert not bench.redis.exists(RUNS_KEY, *keys(folder).lasting())
 
 
 def test_one_process_at_a_time_reconciles(bench: Bench, folder: RunFolder) -> None:

@@ -86,6 +86,13 @@ def test_the_app_takes_json_only_and_our_transport() -> None:
     assert app.conf.task_acks_late and not app.conf.worker_enable_remote_control
 
 
+@pytest.mark.parametrize("query", ["", "?ssl_cert_reqs=CERT_NONE"])
+def test_a_broker_with_tls_is_spoken_to_with_tls(query: str) -> None:
+    """Also through our transport, whose name kombu does not know."""
+    settings = SETTINGS.model_copy(update={"broker_url": f"rediss://host{query}"})
+    assert make_app(settings).connection_for_read().ssl
+
+
 def test_settings_do_not_show_the_broker() -> None:
     """Its URL may hold a password; whoever prints the settings must not print that."""
     assert "secret" not in repr(SETTINGS)
