@@ -52,7 +52,7 @@ class Broker:
             decode_responses=True,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             socket_timeout=_ANSWER_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 0),  # a person waits; whoever polls asks again anyway
         )
 
     def ping(self) -> None:

@@ -28,7 +28,7 @@ from producer.submission import PreparedRun, prepared, resume
     default="auto",
     show_default=True,
     metavar="LIST",
-    help="What to make images on: auto (all NPUs, or the CPU), npu:0,npu:1, cpu:2.",
+    help="What to make images on: auto (all NPUs, or else the CPU), npu, npu:0,1 or cpu:2.",
 )
 def command(prompts: str | None, run_url: str | None, devices: str, **given: Any) -> int:
     """Make the images for PROMPTS on this machine, with Redis and workers inside, and write a manifest and a report.

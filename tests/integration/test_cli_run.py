@@ -91,6 +91,26 @@ def test_run_makes_images_manifest_and_report(home: Path) -> None:
     assert not list((home / "tmp").iterdir())
 
 
+def test_a_run_goes_to_a_bucket_as_well(home: Path, s3_url: str) -> None:
+    """What is printed then are the objects' URLs."""
+    code, out, err = finish(started(home, "run", "prompts.txt", "--out", f"{s3_url}/run", "--devices", "sim:1"))
+    assert code == 0, err
+    assert re.search(rf"^manifest: {s3_url}/run/manifest\.json$", out, re.M)
+    manifest = RunFolder(f"{s3_url}/run").read_manifest()
+    assert manifest is not None and manifest.images == 4
+
+
+def test_a_request_that_fails_is_told_and_the_rest_is_made(home: Path) -> None:
+    """The exit code says it to a script, the records say which."""
+    (home / "some-fail.txt").write_text("a red circle\nsim:fail\na blue star\n")
+    code, out, err = finish(started(home, "run", "some-fail.txt", "--out", "out", "--devices", "sim:1"))
+    assert code == 3
+    assert re.search(r"^finished: 2 images made, 1 failed", err, re.M)
+    assert "report:" in out
+    failed = [record for record in RunFolder(str(home / "out")).records() if record.status == "failed"]
+    assert [(record.prompt, record.custom_id) for record in failed] == [("sim:fail", "000000001")]
+
+
 def test_the_same_command_again_makes_nothing_new(home: Path) -> None:
     """A finished run is found and told."""
     arguments = ("run", "prompts.txt", "--out", "out", "--devices", "sim:1", "--format", "imagefolder")
