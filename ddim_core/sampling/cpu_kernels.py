@@ -15,7 +15,7 @@ from typing import Any
 
 import mindspore as ms
 from mindspore import mint, ops
-from mindspore.ops.auto_generate import gen_ops_prim
+from mindspore.ops.auto_generate import gen_ops_def, gen_ops_prim
 
 from ddim_core.errors import HostError
 
@@ -71,6 +71,7 @@ def _twins() -> dict[Kernel, Kernel]:
         functional.gelu: _gelu,
         functional.layer_norm: _layer_norm,
         functional.pad: _pad,
+        gen_ops_def.silu: _silu,
         gen_ops_prim.conv2d_ext_op: _conv2d,
         gen_ops_prim.conv2d_padding_op: _conv2d,
     }
@@ -110,6 +111,12 @@ def _embedding(
 
 def _gelu(input: Any, *, approximate: str = "none") -> Any:
     return ops.gelu(input, approximate)
+
+
+def _silu(input: Any) -> Any:
+    # SiLU has a kernel, but one NaN anywhere in its input changes the last bits of all other values: a sample that
+    # fails would change its neighbours.
+    return input / (1 + ops.exp(-input))
 
 
 def _layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
