@@ -17,8 +17,7 @@ import mindspore as ms
 
 from ddim_core.errors import DeviceError, HostError, OutOfMemoryError
 from ddim_core.sampling import cpu_kernels
-
-DEVICE_KINDS = ("CPU", "Ascend")
+from ddim_core.sampling.settings import DEVICES
 
 # From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation.
 _OUT_OF_MEMORY = re.compile(
@@ -34,7 +33,7 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
     """Bind this process to one device, before anything imports mindone; a second call like the first does nothing.
 
     Args:
-        kind: One of ``DEVICE_KINDS``.
+        kind: One of ``DEVICES``.
         index: Which of the devices this process may see.
         cpu_threads: Threads for the kernels of the CPU device; None for MindSpore's own choice.
 
@@ -42,8 +41,8 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         HostError: The compile cache is on, the kind is unknown, or MindSpore does not know the device.
     """
     _refuse_compile_cache()
-    if kind not in DEVICE_KINDS:
-        raise HostError(f"device must be {' or '.join(DEVICE_KINDS)}, got {kind}")
+    if kind not in DEVICES:
+        raise HostError(f"device must be {' or '.join(DEVICES)}, got {kind}")
     try:
         ms.set_device(kind, index)
         if cpu_threads is not None:

@@ -26,9 +26,6 @@ from ddim_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
-DTYPES = ("float32", "float16", "bfloat16")
-FLASH_ATTENTION = ("auto", "on", "off")
-
 # Fixed batches: a result's bytes depend on the batch's shape, and every shape compiles anew.
 _TEXT_BATCH = 8
 _REMEMBERED_PROMPTS = 1024
@@ -52,9 +49,8 @@ class StableDiffusion:
 
         Args:
             info: The checkpoint, as ``ddim_core.checkpoints.describe`` returned it.
-            dtype: Of weights and activations, one of ``DTYPES``.
-            flash_attention: ``auto`` leaves it to mindone, which uses it on Ascend; ``off`` needs more memory and keeps
-                float32; ``on`` fails where it is not available.
+            dtype: Of weights and activations: ``float32``, ``float16`` or ``bfloat16``.
+            flash_attention: ``on``, ``off``, or ``auto`` to leave it to mindone, which uses it on Ascend.
 
         Raises:
             CheckpointError: The weights do not fit the model classes.
@@ -63,10 +59,12 @@ class StableDiffusion:
         self._tokenizer = CLIPTokenizer.from_pretrained(info.folder / "tokenizer", local_files_only=True)
         self._text_encoder = _network(CLIPTextModel, info.folder / "text_encoder", getattr(ms, dtype))
         unet = _network(UNet2DConditionModel, info.folder / "unet", getattr(ms, dtype))
+        vae = _network(AutoencoderKL, info.folder / "vae", getattr(ms, dtype))
         if flash_attention != "auto":
-            unet.set_use_memory_efficient_attention_xformers(flash_attention == "on")
+            for network in (unet, vae):
+                network.set_use_memory_efficient_attention_xformers(flash_attention == "on")
         self.denoiser = UNetDenoiser(unet)
-        self._decoder = _Decoder(_network(AutoencoderKL, info.folder / "vae", getattr(ms, dtype)))
+        self._decoder = _Decoder(vae)
         self._remembered: OrderedDict[str, Tensor] = OrderedDict()
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:

@@ -209,6 +209,7 @@ class SamplingService:
             return
         self._session = session
         self._load_s = time.monotonic() - began - session.seconds.get("warm_up", 0.0)
+        logger.info("ready to sample", extra={"action": "sampling_ready", "load_s": round(self._load_s, 1)})
         self._ready.set_result(None)
         try:
             self._loop(session)

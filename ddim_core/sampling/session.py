@@ -94,8 +94,9 @@ class DeviceSession:
         self.seconds["denoise"] += time.monotonic() - began
         refused = [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]
         done = [f for f in finished if f.error is None]
-        self.counts["steps"] += 1
-        self.counts["lane_steps"] += self._engine.lanes_in_use + sum(f.sample.num_lanes for f in done)
+        lanes = self._engine.lanes_in_use + sum(f.sample.num_lanes for f in done)
+        self.counts["steps"] += lanes > 0
+        self.counts["lane_steps"] += lanes
         self._undecoded.extend(done)
         return refused + self._decode_when_due()
 

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim_core.errors import InputError
+
+DEVICES = ("CPU", "Ascend")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+FLASH_ATTENTION = ("auto", "on", "off")
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
@@ -12,7 +18,7 @@ class SamplingSettings:
 
     checkpoint: Path
     device: str = "CPU"
-    """``CPU`` or ``Ascend``."""
+    """One of ``DEVICES``."""
     device_index: int = 0
     """Which of the devices that this process may see."""
     slots: int = 8
@@ -20,13 +26,30 @@ class SamplingSettings:
     cpu_threads: int | None = None
     """Threads for the CPU device's kernels; None for MindSpore's own choice. The images do not depend on it."""
     dtype: str = "auto"
-    """``float32``, ``float16`` or ``bfloat16``; ``auto`` is float16 on Ascend and float32 on the CPU."""
+    """One of ``DTYPES``; ``auto`` is float16 on Ascend and float32 on the CPU."""
     flash_attention: str = "auto"
-    """``auto`` (on Ascend), ``on`` or ``off``."""
+    """``auto`` is on for Ascend; ``off`` needs more memory and keeps float32, which FlashAttention casts to float16."""
     decode_batch: int = 4
     """Latents that the VAE decodes together."""
     queue_limit: int = 64
     """Specs that may wait beyond those the device has at hand; ``submit`` blocks when it is reached."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no device can do.
+
+        Raises:
+            InputError: A value is unknown or out of range, or needs an NPU.
+        """
+        for name, allowed in {"device": DEVICES, "dtype": DTYPES, "flash_attention": FLASH_ATTENTION}.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be {' or '.join(allowed)}, got {getattr(self, name)}")
+        for name in ("slots", "decode_batch", "queue_limit"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.device == "CPU" and self.dtype_on_device != "float32":
+            raise InputError(f"dtype must be float32 on the CPU, which has no other convolutions, got {self.dtype}")
+        if self.device == "CPU" and self.flash_attention == "on":
+            raise InputError("flash_attention must be auto or off on the CPU, got on")
 
     @property
     def dtype_on_device(self) -> str:
