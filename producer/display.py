@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ddim_core.storage.urls import folder_of
 from producer.progress import RunStatus
@@ -81,7 +81,7 @@ def follow(read: Callable[[], RunStatus], console: Console | None = None, poll_s
 
 @contextmanager
 def _live(console: Console) -> Iterator[Draw]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("waiting", total=None, figures="")
         yield lambda status: bar.update(

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.fleet_command import started
@@ -89,6 +91,28 @@ def test_run_makes_images_manifest_and_report(home: Path) -> None:
     assert manifest is not None and (manifest.images, manifest.failed) == (4, 0)
     assert re.search(r"^finished: 4 images made, 0 failed", err, re.M)
     assert not list((home / "tmp").iterdir())
+
+
+@pytest.mark.mindspore
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_makes_real_images(home: Path) -> None:
+    """With the model that comes along, on the CPU: no simulated device shows that the parts fit together."""
+    if find_spec("mindspore") is None:
+        pytest.skip("needs the extra 'worker'")
+    arguments = ("run", "prompts.txt", "--out", "out", "--devices", "cpu:1", "--format", "imagefolder")
+    code, out, err = finish(started(home, *arguments, "--num-inference-steps", "3"), timeout_s=500)
+    assert code == 0, err
+    assert "starting: compiling on 1 device" in err
+    records = list(RunFolder(str(home / "out")).records())
+    assert [(record.device_kind, record.width, record.height) for record in records] == [("cpu", 64, 64)] * 4
+    for record in records:
+        assert record.path is not None
+        with Image.open(home / "out" / record.path) as image:
+            assert image.size == (64, 64)
+            assert len(image.getcolors(64 * 64) or []) > 100
+    assert len({record.sha256 for record in records}) == 4
+    assert "report:" in out
 
 
 def test_a_run_goes_to_a_bucket_as_well(home: Path, s3_url: str) -> None:
