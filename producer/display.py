@@ -23,6 +23,8 @@ CANCELLED = 2
 def status_table(status: RunStatus) -> str:
     """Return the status as a short table."""
     workers = "unknown (Redis does not answer)" if status.workers is None else str(status.workers)
+    if status.is_over:
+        workers = "-"
     rows = {
         "run": status.run_url,
         "state": status.state,

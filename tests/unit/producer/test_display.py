@@ -59,7 +59,7 @@ def test_in_a_terminal_progress_is_a_bar() -> None:
 
 
 def test_the_table_says_what_is_unknown() -> None:
-    """Without Redis nobody knows the workers."""
+    """Without Redis nobody knows the workers, and a run that is over has none."""
     assert status_table(replace(RUNNING, workers=None, images_per_s=None, eta_s=None)).splitlines() == [
         "run        file:///data/run",
         "state      running",
@@ -70,6 +70,7 @@ def test_the_table_says_what_is_unknown() -> None:
         "speed      -",
         "time left  -",
     ]
+    assert "workers    -" in status_table(FINISHED).splitlines()
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert re.search(rf"^  {name} +\S", text, re.M)
         command = main.cli.get_command(click.Context(main.cli), name)
-        assert command is not None and command.name == name
+        assert command.name == name
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "worker"])
@@ -95,7 +95,10 @@ def test_no_command_shows_the_help_and_an_unknown_one_does_not_pass(capsys: pyte
     assert exit_code_of([]) == 1
     assert "Commands:" in capsys.readouterr().err
     assert exit_code_of(["rnu"]) == 1
-    assert re.match(r"ddim-fleet: error: No such command 'rnu'.* \(see 'ddim-fleet --help'\)$", capsys.readouterr().err)
+    message = r"ddim-fleet: error: No such command 'rnu'; did you mean run\? \(see 'ddim-fleet --help'\)$"
+    assert re.match(message, capsys.readouterr().err)
+    assert exit_code_of(["x"]) == 1
+    assert capsys.readouterr().err == "ddim-fleet: error: No such command 'x'. (see 'ddim-fleet --help')\n"
 
 
 def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
