@@ -120,6 +120,8 @@ class Broker:
             yield
         except (redis.RedisError, OperationalError, OSError) as exc:
             reason = str(exc).split("\n", maxsplit=1)[0].rstrip(".")
+            if isinstance(exc, redis.AuthenticationError):
+                reason = "the password is wrong or missing"  # what Redis itself says depends on its version
             raise BrokerError(
                 f"Redis at {self.shown_url} must answer, got: {reason}; start it, or name another with --broker"
             ) from exc

@@ -27,13 +27,18 @@ def read_rows(prompts: str) -> Iterator[Row | Fault]:
     """
     path = Path(prompts)
     if prompts == STDIN:
-        yield from _read_piped("stdin", byte_lines(sys.stdin.buffer))
+        yield from _read_piped(source_of(prompts), byte_lines(sys.stdin.buffer))
     elif path.suffix.lower() == ".parquet":
         yield from read_parquet(path)
     else:
         with opened(path) as file:
             read = _read_piped if path.is_fifo() else _reader_for(path)
             yield from read(prompts, byte_lines(file))
+
+
+def source_of(prompts: str) -> str:
+    """Return what messages call the input."""
+    return "stdin" if prompts == STDIN else prompts
 
 
 def read_text(source: str, lines: Lines) -> Iterator[Row | Fault]:

@@ -33,7 +33,9 @@ def read_csv(source: str, lines: Lines) -> Iterator[Row | Fault]:
                 bad_lines.clear()
             elif header is None:
                 header = [cell.strip() for cell in cells]
-                yield from _header_faults(source, reader.line_num, header)
+                if faults := _header_faults(source, reader.line_num, header):
+                    yield from faults
+                    return  # every line would repeat them
             else:
                 yield _csv_row(source, reader.line_num, header, cells)
     except csv.Error as exc:

@@ -13,7 +13,7 @@ from ddim_core.storage.run_folder import MANIFEST, RunFolder
 from producer.commands.options import options_of, run_options
 from producer.display import exit_code, follow, shown, summary
 from producer.embedded import check_host, local_fleet
-from producer.inputs import read_rows
+from producer.inputs import read_rows, source_of
 from producer.progress import RunProgress, RunStatus
 from producer.report import write_report
 from producer.submission import PreparedRun, prepared, resume
@@ -41,7 +41,7 @@ def command(prompts: str | None, run_url: str | None, devices: str, **given: Any
     if run_url is None:
         if prompts is None:
             raise click.UsageError("Missing argument 'PROMPTS'.", click.get_current_context())
-        with prepared(read_rows(prompts), prompts, options_of(given)) as run:
+        with prepared(read_rows(prompts), source_of(prompts), options_of(given)) as run:
             folder, status = run.folder, _make(run.folder, devices, run)
     else:
         if prompts or given["out"]:

@@ -9,7 +9,7 @@ import click
 from producer.broker import Broker
 from producer.commands.options import broker_option, options_of, run_options
 from producer.display import counted
-from producer.inputs import read_rows
+from producer.inputs import read_rows, source_of
 from producer.submission import submit
 
 
@@ -23,7 +23,7 @@ def command(prompts: str, broker: str | None, **given: Any) -> None:
     PROMPTS is a .jsonl, .csv, .parquet or .txt file, or - to read JSON lines or a prompt a line from standard input.
     Options such as --num-inference-steps hold for requests that do not say otherwise.
     """
-    folder = submit(read_rows(prompts), prompts, options_of(given), Broker(broker))
+    folder = submit(read_rows(prompts), source_of(prompts), options_of(given), Broker(broker))
     plan = folder.read_plan()
     images, chunks = counted(plan.image_count, "image"), counted(plan.chunk_count, "chunk")
     click.echo(f"queued {images} in {chunks}", err=True)

@@ -84,6 +84,16 @@ def test_every_format_gives_the_same_run(fleet: FleetCommand) -> None:
     assert len(digests) == 1
 
 
+def test_empty_standard_input_is_called_by_its_name(fleet: FleetCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dash alone would say little."""
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"\n")))
+    done = fleet("submit", "-", "--out", "out")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "ddim-fleet: error: stdin must hold at least one request, got none\n",
+    )
+
+
 BAD_FILES = {
     "not-json.jsonl": (
         f"{LINE}a red circle\n",
@@ -201,6 +211,18 @@ def test_without_redis_nothing_is_written(fleet: FleetCommand, password: str) ->
         done.stderr,
     )
     assert "geheim" not in done.stderr
+    assert fleet.names() == ["p.jsonl"]
+
+
+def test_a_wrong_password_is_called_that(fleet: FleetCommand, board: redis.Redis, redis_url: str) -> None:
+    """Redis itself answers with a lesson in its protocol."""
+    fleet.write("p.jsonl", LINE)
+    board.config_set("requirepass", "geheim")
+    for broker in (redis_url, redis_url.replace("//", "//:falsch@")):
+        done = fleet("submit", "p.jsonl", "--out", "out", "--broker", broker)
+        assert done.returncode == 2
+        assert re.search(r"must answer, got: the password is wrong or missing; start it, or name another", done.stderr)
+        assert "falsch" not in done.stderr
     assert fleet.names() == ["p.jsonl"]
 
 

@@ -76,6 +76,11 @@ def test_a_csv_that_is_out_of_shape_is_refused(write: WriteFile, content: str, f
     assert any(re.fullmatch(fault.replace("?", r"\?"), each) for each in faults_of(write("p.csv", content)))
 
 
+def test_a_bad_header_is_told_once_and_not_for_every_line(write: WriteFile) -> None:
+    """A table with another separator has nothing but bad lines."""
+    assert len(faults_of(write("p.csv", "prompt;seed\n" + "a;1\n" * 50))) == 2
+
+
 def test_a_parquet_column_is_a_field_or_one_within_an_object(tmp_path: Path) -> None:
     """Null leaves the field to its default, in structs and maps, too."""
     path = parquet(
