@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -32,7 +33,7 @@ class Child:
             HostError: It ended; says with which last words.
         """
         if (code := self.process.poll()) is not None:
-            raise HostError(f"{self.name} ended with code {code}: {last_line(self.log)} (log: {self.log})")
+            raise HostError(f"{self.name} ended with code {code}: {words_of(last_line(self.log))} (log: {self.log})")
 
     def say(self, words: bytes) -> None:
         """Give it all of its standard input; one that has ended already is found out by ``check``."""
@@ -83,3 +84,9 @@ def last_line(log: Path) -> str:
     except OSError as exc:
         return f"no log: {exc}"
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def words_of(line: str) -> str:
+    """Return the error that a line of a worker's log carries, or else the line."""
+    error = re.search(r'\berror="(.+)"$', line)
+    return error[1] if error else line

@@ -16,10 +16,16 @@ from pathlib import Path
 
 from ddim_core.errors import BrokerError, HostError, InputError
 from producer.broker import Broker
-from producer.child import Child, last_line, running
+from producer.child import Child, last_line, running, words_of
 
 _REDIS_START_S = 10.0
 _BAD_INPUT = 1
+_READY, _DIED = " is ready, pid ", " action=worker_died "
+_STARTS_TRIED = 3
+"""The supervisor starts dying workers for ever, as a fleet needs it; a person in front of a run wants to know."""
+_START_CHARS = 2**20  # of the log: a long run's may be large
+_COMPLAINT = "ddim-fleet worker: "
+"""What the workers' command line puts before its errors; a worker process that cannot run says so in its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,15 @@ class LocalFleet:
         """Make sure that Redis and the workers are still there.
 
         Raises:
-            HostError: One of them ended; says with which last words.
+            HostError: One of them ended, or no worker gets through its start; says with which last words.
         """
         self.redis.check()
         self.workers.check()
+        with self.workers.log.open(errors="replace") as file:
+            log = file.read(_START_CHARS)
+        if log.count(_DIED) >= _STARTS_TRIED and _READY not in log:
+            *_, last = ["it said nothing", *(line for line in log.splitlines() if line.strip() and _DIED not in line)]
+            raise HostError(f"no worker gets through its start: {words_of(last)} (log: {self.workers.log})")
 
     def wait_for_workers(self) -> None:
         """Wait until a worker says that it starts: a device that is not there shall stop a run before it is written.
@@ -47,8 +58,9 @@ class LocalFleet:
             HostError: The workers cannot run on this host.
         """
         while not self.broker.workers():
-            if self.workers.process.poll() == _BAD_INPUT:
-                raise InputError(last_line(self.workers.log).removeprefix("ddim-fleet worker: "))
+            complaint = last_line(self.workers.log)
+            if self.workers.process.poll() == _BAD_INPUT and complaint.startswith(_COMPLAINT):
+                raise InputError(complaint.removeprefix(_COMPLAINT))
             self.check()
             time.sleep(0.1)
 

@@ -14,7 +14,7 @@ import pytest
 
 from ddim_core.errors import HostError
 from producer import tether
-from producer.child import last_line, running
+from producer.child import last_line, running, words_of
 
 DEAF = (
     "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
@@ -91,6 +91,14 @@ def test_a_log_says_at_least_that_it_is_empty(tmp_path: Path) -> None:
     assert last_line(log) == "it said nothing"
     log.write_bytes(b"first\nlast \xff" + b"x" * 400 + b"\n\n")
     assert last_line(log).startswith("last \ufffdxx") and len(last_line(log)) == 300
+
+
+def test_the_error_in_a_workers_line_is_what_counts() -> None:
+    """Time, level and action are for the log."""
+    assert (
+        words_of('2026-01-01T00:00:00 ERROR [cpu:0] cannot run action=unusable error="no MindSpore"') == "no MindSpore"
+    )
+    assert words_of("Killed") == "Killed"
 
 
 def test_our_own_packages_come_first_where_we_are_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
