@@ -16,7 +16,7 @@ from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
 from workers.checkpoints import Checkpoints
-from workers.samplers import LoadedSampler, SamplerFacts, Samplers
+from workers.samplers import LoadedSampler, SamplerFacts, Samplers, Work
 from workers.settings import Device, WorkerSettings
 from workers.simulated import SimulatedSampler
 
@@ -65,7 +65,7 @@ def load_simulated(settings: WorkerSettings) -> LoadedSampler:
         dtype="none",
         versions=_versions(),
     )
-    return LoadedSampler(sampler, facts, sampler.occupancy)
+    return LoadedSampler(sampler, facts, sampler.work)
 
 
 def load_mindspore(settings: WorkerSettings, checkpoints: Checkpoints, model: ModelRef) -> LoadedSampler:
@@ -89,23 +89,12 @@ def load_mindspore(settings: WorkerSettings, checkpoints: Checkpoints, model: Mo
         dtype=told.dtype_on_device,
         versions=_versions("mindspore", "mindone"),
     )
-    return LoadedSampler(service, facts, _Occupancy(service))
+    return LoadedSampler(service, facts, lambda: _work_of(service))
 
 
-class _Occupancy:
-    """The occupancy since the last call, from counters that run since the start."""
-
-    def __init__(self, service: SamplingService) -> None:
-        self._service = service
-        self._steps = 0
-        self._busy = 0.0
-
-    def __call__(self) -> float:
-        counters = self._service.counters()
-        busy = counters.occupancy * counters.steps
-        steps, worked = counters.steps - self._steps, busy - self._busy
-        self._steps, self._busy = counters.steps, busy
-        return min(1.0, worked / steps) if steps else 0.0
+def _work_of(service: SamplingService) -> Work:
+    counters = service.counters()
+    return Work(counters.steps, counters.occupancy * counters.steps)
 
 
 def _mindspore_name(device: Device) -> str:

@@ -37,10 +37,19 @@ def set_up_logging(level: str, device: str) -> None:
     """Send the records of this process to standard error; Celery's and kombu's only from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KeyValueFormatter(device))
+    if level != "DEBUG":
+        handler.addFilter(_without_lost_connections)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     if level != "DEBUG":
         for name in ("celery", "kombu", "amqp"):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_lost_connections(record: logging.LogRecord) -> bool:
+    """Strip the tracebacks that Celery's consumer logs at every loss of Redis: the line says it, and it is no fault."""
+    if record.name.startswith("celery.worker.consumer") and record.levelno < logging.CRITICAL:
+        record.exc_info = None
+    return True
 
 
 def without_passwords(text: str) -> str:

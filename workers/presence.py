@@ -29,13 +29,13 @@ class Meter:
     def __init__(self) -> None:
         """Start at zero."""
         self._lock = threading.Lock()
-        self._total = 0
+        self.total = 0
         self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
     def add(self) -> None:
         """Count one image."""
         with self._lock:
-            self._total += 1
+            self.total += 1
 
     def read(self) -> tuple[int, float]:
         """Return the images so far, and images per second over the last ``RATE_WINDOW_S``."""
@@ -44,8 +44,8 @@ class Meter:
             while len(self._marks) > 1 and now - self._marks[1][0] >= RATE_WINDOW_S:
                 self._marks.popleft()
             since, before = self._marks[0]
-            self._marks.append((now, self._total))
-            return self._total, (self._total - before) / max(now - since, 1e-3)
+            self._marks.append((now, self.total))
+            return self.total, (self.total - before) / max(now - since, 1e-3)
 
 
 class Presence:

@@ -63,7 +63,7 @@ class WorkerProcess:
         self._finisher = Finisher(self._board, self._leases, self._runs)
         self._app = make_app(settings)
         outbox = Outbox(self._app, self._board, settings.queue)
-        meter = Meter()
+        self._meter = Meter()
         self._chunks = ChunkWorker(
             worker_id=self.worker_id,
             device=device,
@@ -73,7 +73,7 @@ class WorkerProcess:
             samplers=self._samplers,
             encoders=self._encoders,
             finisher=self._finisher,
-            meter=meter,
+            meter=self._meter,
             requeue=lambda message: outbox.chunks([message]),
             on_device_error=self._restart,
         )
@@ -81,15 +81,15 @@ class WorkerProcess:
             self._board,
             self.worker_id,
             device,
-            meter,
+            self._meter,
             chunks=self._leases.chunks,
             occupancy=self._samplers.occupancy,
         )
         queue_view = QueueView(self._board, settings.queue)
         reconciler = Reconciler(self._board, self.worker_id, self._runs, outbox, queue_view)
         self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, reconciler.round)
-        watchdog = Watchdog(self._board, settings.queue, lambda: self._chunks.received, self._restart)
-        self._watching = Periodic("watchdog", CHECK_INTERVAL_S, lambda: watchdog.check(busy=bool(self._leases.held())))
+        self._watchdog = Watchdog(self._board, settings.queue, restart=self._restart, abort=_abort)
+        self._watching = Periodic("watchdog", CHECK_INTERVAL_S, self._watch)
         register_tasks(self._app, self._chunks.sample, self._finish)
 
     def run(self) -> int:
@@ -149,6 +149,13 @@ class WorkerProcess:
                 extra={"action": "finish_failed", "run": message.run_id, "error": str(exc)},
             )
 
+    def _watch(self) -> None:
+        self._watchdog.check(
+            busy=bool(self._leases.held()),
+            received=self._chunks.received,
+            done=self._meter.total + self._samplers.steps(),
+        )
+
     def _restart(self) -> None:
         """End after the chunks in hand, so that the launcher starts a fresh process."""
         self._ends_to_restart = True
@@ -200,6 +207,11 @@ def _die_with(parent_pid: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent_pid:  # it died before the line above
         os._exit(EXIT_FAILED)
+
+
+def _abort() -> None:
+    """End at once: threads that hang would never let an orderly end through."""
+    os._exit(EXIT_FAILED)
 
 
 def _keep_logging(**_: object) -> None:

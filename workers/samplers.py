@@ -28,13 +28,23 @@ class SamplerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a device has done since its sampler was loaded."""
+
+    steps: int = 0
+    """Denoising steps of the whole batch."""
+    full_steps: float = 0.0
+    """What they would have been with every slot in use."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedSampler:
     """A sampler that is ready, and what is to be said of it."""
 
     sampler: Sampler
     facts: SamplerFacts
-    occupancy: Callable[[], float]
-    """Share of the slots that worked in the steps since the last call, 0 to 1."""
+    work: Callable[[], Work]
+    """What its device has done so far."""
 
 
 class Samplers:
@@ -50,6 +60,7 @@ class Samplers:
         self._digest: str | None = None
         self._loaded: LoadedSampler | None = None
         self._users = 0
+        self._last_work = Work()
 
     @contextmanager
     def use(self, model: ModelRef) -> Iterator[LoadedSampler]:
@@ -68,10 +79,19 @@ class Samplers:
                 self._users -= 1
                 self._changed.notify_all()
 
-    def occupancy(self) -> float:
-        """Return how full the slots were since the last call, 0 to 1."""
+    def steps(self) -> int:
+        """Return the steps of the sampler that is loaded; they stand still when its device hangs."""
         loaded = self._loaded
-        return 0.0 if loaded is None else loaded.occupancy()
+        return 0 if loaded is None else loaded.work().steps
+
+    def occupancy(self) -> float:
+        """Return how full the slots were in the steps since the last call, 0 to 1."""
+        loaded = self._loaded
+        if loaded is None:
+            return 0.0
+        before, self._last_work = self._last_work, loaded.work()
+        steps, full = self._last_work.steps - before.steps, self._last_work.full_steps - before.full_steps
+        return min(1.0, max(0.0, full / steps)) if steps > 0 else 0.0
 
     def close(self) -> None:
         """Stop the sampler; what it has not begun is lost, as no chunk waits for it any more."""
@@ -99,5 +119,6 @@ class Samplers:
 
     def _unload(self) -> None:
         loaded, self._loaded, self._digest = self._loaded, None, None
+        self._last_work = Work()
         if loaded is not None:
             loaded.sampler.close(drain=False)

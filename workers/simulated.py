@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ddim_core.contracts.sample import SampledImage, SampleSpec
 from ddim_core.errors import DeviceError, SampleError
+from workers.samplers import Work
 
 FAIL_PROMPT = "sim:fail"
 """A prompt that begins so fails alone."""
@@ -62,11 +63,9 @@ class SimulatedSampler:
         self._waiting.put(_Running(spec, image, spec.num_inference_steps))
         return image
 
-    def occupancy(self) -> float:
-        """Return the share of slots that were busy in the steps since the last call."""
-        steps, busy = self._steps, self._busy_slot_steps
-        self._steps = self._busy_slot_steps = 0
-        return busy / (steps * self._slots) if steps else 0.0
+    def work(self) -> Work:
+        """Return the steps so far."""
+        return Work(self._steps, self._busy_slot_steps / self._slots)
 
     def close(self, *, drain: bool = True) -> None:
         """Stop; with ``drain``, after everything submitted is done."""

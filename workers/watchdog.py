@@ -1,6 +1,7 @@
-"""A watch over the consumer: a worker that sits idle beside a full queue has lost Redis without noticing.
+"""A watch over this process: what stands still without an error is ended, and the launcher starts it afresh.
 
-Celery and kombu have had several such faults, one of them mended in ``workers.transport``; a fresh process cures all.
+Two things do so. A consumer can lose Redis without noticing and sit idle beside a full queue: Celery and kombu had
+several such faults, one of them mended in ``workers.transport``. And a device or its driver can hang.
 """
 
 from __future__ import annotations
@@ -13,29 +14,41 @@ from workers.board import Board
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 10.0
-PATIENCE_CHECKS = 6
-"""A minute: longer than a reconnection takes, and than any pause this worker makes by itself."""
+IDLE_CHECKS = 6
+"""A minute beside a full queue: longer than a reconnection takes, and than any pause this worker makes by itself."""
+STALLED_CHECKS = 180
+"""Half an hour with chunks in hand and neither a step nor an image: longer than any graph took to compile."""
 
 
 class Watchdog:
-    """Calls ``restart`` when messages wait, nothing is in hand, and nothing has come for a minute."""
+    """Counts the checks in a row in which nothing moved that should."""
 
-    def __init__(self, board: Board, queue: str, received: Callable[[], int], restart: Callable[[], None]) -> None:
-        """Watch ``queue`` and ``received``, the number of messages that this process has begun with."""
+    def __init__(self, board: Board, queue: str, *, restart: Callable[[], None], abort: Callable[[], None]) -> None:
+        """End the process by ``restart``, which finishes what is in hand, or by ``abort`` where that cannot be done."""
         self._board = board
         self._queue = queue
-        self._received = received
         self._restart = restart
-        self._last = -1
+        self._abort = abort
         self._idle_checks = 0
+        self._stalled_checks = 0
+        self._last = (-1, -1)
 
-    def check(self, *, busy: bool) -> None:
-        """Look once; ``busy`` says that something is in hand."""
+    def check(self, *, busy: bool, received: int, done: int) -> None:
+        """Look once.
+
+        Args:
+            busy: Whether a chunk is in hand.
+            received: Messages that this process has begun with.
+            done: Steps and images so far.
+        """
+        moved = (received, done) != self._last
+        self._last = (received, done)
         waiting = self._board.ask(lambda redis: redis.llen(self._queue), otherwise=0)
-        received = self._received()
-        idle = waiting > 0 and not busy and received == self._last
-        self._last = received
-        self._idle_checks = self._idle_checks + 1 if idle else 0
-        if self._idle_checks == PATIENCE_CHECKS:
+        self._idle_checks = 0 if moved or busy or not waiting else self._idle_checks + 1
+        self._stalled_checks = 0 if moved or not busy else self._stalled_checks + 1
+        if self._idle_checks == IDLE_CHECKS:
             log.error("messages wait and none comes; this process ends", extra={"action": "consumer_stuck"})
             self._restart()
+        if self._stalled_checks == STALLED_CHECKS:
+            log.error("the device stands still; this process ends", extra={"action": "device_stuck"})
+            self._abort()

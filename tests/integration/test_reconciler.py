@@ -61,7 +61,9 @@ class Bench:
         self.runs = Runs()
         self.app = make_app(WorkerSettings(device=Device(kind="sim", index=0), broker_url=self.server.url))
         self.outbox = Outbox(self.app, self.board, DEFAULT_QUEUE)
-        self.reconciler = self.new_reconciler()
+        self.reconciler = Reconciler(
+            self.board, self.worker_id, self.runs, self.outbox, QueueView(self.board, DEFAULT_QUEUE)
+        )
         self.encoders = ThreadPoolExecutor(2)
         self.chunks = ChunkWorker(
             worker_id=self.worker_id,
@@ -78,10 +80,6 @@ class Bench:
             hold_off_s=0,
         )
 
-    def new_reconciler(self) -> Reconciler:
-        """Return a reconciler that remembers nothing."""
-        return Reconciler(self.board, self.worker_id, self.runs, self.outbox, QueueView(self.board, DEFAULT_QUEUE))
-
     def load(self, model: ModelRef) -> LoadedSampler:
         """Load any checkpoint, or none."""
         if self.refusing:
@@ -91,6 +89,13 @@ class Bench:
     def count_device_error(self) -> None:
         """Stand in for the end of the process."""
         self.device_errors += 1
+
+    def round(self) -> None:
+        """Reconcile as if the pauses that spare the store and a long queue had passed."""
+        self.reconciler._queue_view._next_scan_at = 0
+        for watch in self.reconciler._watches.values():
+            watch.next_listing_at = 0
+        self.reconciler.round()
 
     def queued(self) -> list[int]:
         """Return the chunks that wait, the next one first."""
@@ -136,10 +141,10 @@ def test_a_chunk_without_a_lease_is_queued_before_all_others_at_once(bench: Benc
     """Its worker is dead; one round is enough, and a second adds nothing."""
     bench.outbox.chunks([message(folder, 1), message(folder, 2)])
     bench.redis.sadd(keys(folder).in_hand, 3)
-    bench.reconciler.round()
+    bench.round()
     assert bench.queued() == [3, 1, 2]
     assert bench.redis.scard(keys(folder).in_hand) == 0
-    bench.reconciler.round()
+    bench.round()
     assert bench.queued() == [3, 1, 2]
 
 
@@ -147,28 +152,27 @@ def test_a_chunk_with_a_lease_is_left_alone(bench: Bench, folder: RunFolder) -> 
     """Also when nothing else is queued: three chunks are lost, the fourth is in hand."""
     bench.redis.sadd(keys(folder).in_hand, 3)
     bench.redis.set(keys(folder).lease(3), "another worker", px=20_000)
-    bench.reconciler.round()
-    bench.reconciler.round()
+    bench.round()
+    bench.round()
     assert bench.queued() == [0, 1, 2]
 
 
 def test_lost_messages_are_queued_again_after_two_looks(bench: Bench, folder: RunFolder) -> None:
     """One look could fall between a message's leaving the queue and its lease."""
-    bench.reconciler.round()
+    bench.round()
     assert bench.queued() == []
-    bench.reconciler.round()
+    bench.round()
     assert bench.queued() == [0, 1, 2, 3]
     for _ in range(3):
-        bench.reconciler.round()
+        bench.round()
     assert bench.queued() == [0, 1, 2, 3]
 
 
 def test_a_chunk_is_missed_beside_a_queue_that_never_empties(bench: Bench, folder: RunFolder) -> None:
     """A fleet may always have work; a lost message must not wait for the day when it has none."""
     bench.outbox.chunks([message(folder, 0), message(folder, 1), message(folder, 2)])
-    bench.reconciler.round()
-    bench.reconciler._queue_view._next_scan_at = 0  # 15 s later
-    bench.reconciler.round()
+    bench.round()
+    bench.round()
     assert bench.queued() == [0, 1, 2, 3]
 
 
@@ -176,10 +180,10 @@ def test_a_chunk_given_back_waits_for_its_pause(bench: Bench, folder: RunFolder)
     """A store that failed a moment ago is not asked again at once."""
     bench.redis.sadd(keys(folder).in_hand, 3)
     bench.redis.set(keys(folder).requeued(3), "pause", px=300)
-    bench.reconciler.round()
+    bench.round()
     assert 3 not in bench.queued()
     time.sleep(0.35)
-    bench.reconciler.round()
+    bench.round()
     assert 3 in bench.queued()
 
 
@@ -189,11 +193,11 @@ def test_a_run_whose_chunks_are_all_committed_is_finished(bench: Bench, folder: 
         bench.chunks.sample(message(folder, chunk))
         bench.redis.delete(keys(folder).committed)
     assert folder.read_manifest() is None
-    bench.reconciler.round()
+    bench.round()
     (item,) = bench.redis.lrange(DEFAULT_QUEUE, 0, -1)
     assert "finish_run" in item
     assert bench.chunks.finisher.finish(bench.runs.open(folder.url, keys(folder).run_id))
-    bench.reconciler.round()
+    bench.round()
     assert not bench.redis.exists(RUNS_KEY, *keys(folder).lasting())
 
 
@@ -211,11 +215,11 @@ def test_a_run_that_redis_forgot_is_registered_again_by_who_has_seen_it(bench: B
     """And a run that is over is not."""
     bench.chunks.sample(message(folder, 0))
     bench.redis.flushall()
-    bench.reconciler.round()
+    bench.round()
     assert bench.redis.hgetall(RUNS_KEY) == {keys(folder).run_id: folder.url}
     folder.cancel()
     bench.redis.flushall()
-    bench.reconciler.round()
+    bench.round()
     assert bench.redis.hgetall(RUNS_KEY) == {}
 
 
@@ -225,15 +229,15 @@ def test_a_cancelled_run_is_neither_made_nor_queued_again(bench: Bench, folder: 
     folder.cancel()
     bench.chunks.sample(message(folder, 1))
     assert folder.committed_chunks() == {0}
-    bench.reconciler.round()
-    bench.reconciler.round()
+    bench.round()
+    bench.round()
     assert bench.queued() == [] and not bench.redis.exists(RUNS_KEY)
 
 
 def test_a_run_that_cannot_be_seen_from_here_leaves_the_lock_to_others(bench: Bench, folder: RunFolder) -> None:
     """A folder that only some hosts mount is looked after by one of those."""
     bench.redis.hset(RUNS_KEY, "run-elsewhere", "file:///no/such/folder")
-    bench.reconciler.round()
+    bench.round()
     assert bench.redis.get(RECONCILER_LOCK) is None
 
 
@@ -244,7 +248,7 @@ def test_a_run_that_was_deleted_is_forgotten_after_a_while(bench: Bench, folder:
     shutil.rmtree(Path(folder.url.removeprefix("file://")))
     bench.chunks.sample(chunk)
     for _ in range(2 * UNSEEN_ROUNDS):
-        bench.reconciler.round()
+        bench.round()
     assert not bench.redis.exists(RUNS_KEY) and bench.queued() == []
 
 
@@ -260,10 +264,10 @@ def test_one_process_at_a_time_reconciles(bench: Bench, folder: RunFolder) -> No
     """Until its lock expires or is released in the name of the dead."""
     bench.redis.set(RECONCILER_LOCK, "another worker", px=20_000)
     bench.redis.sadd(keys(folder).in_hand, 3)
-    bench.reconciler.round()
+    bench.round()
     assert bench.queued() == []
     release_all(bench.board, "another worker")
-    bench.reconciler.round()
+    bench.round()
     assert bench.queued() == [3]
 
 

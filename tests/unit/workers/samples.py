@@ -11,7 +11,7 @@ from ddim_core.contracts.plan import ChunkItem, ModelRef, PlannedRequest, RunPla
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec
 from workers.records import RecordMaker
-from workers.samplers import LoadedSampler, SamplerFacts
+from workers.samplers import LoadedSampler, SamplerFacts, Work
 
 FACTS = SamplerFacts(device_kind="cpu", device="cpu:0", slots=2, dtype="float32", versions="{}")
 
@@ -46,7 +46,7 @@ def picture(spec: SampleSpec) -> SampledImage:
 
 def loaded(sampler: ScriptedSampler) -> LoadedSampler:
     """Return the sampler as one that was loaded on a device with two slots."""
-    return LoadedSampler(sampler, FACTS, lambda: 0.5)
+    return LoadedSampler(sampler, FACTS, lambda: Work(4, 2.0))
 
 
 def plan(images: int, *, container: str = "webdataset", chunk_count: int = 1, digest: str = "d") -> RunPlan:

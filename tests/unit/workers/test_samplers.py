@@ -69,11 +69,13 @@ def test_a_checkpoint_that_cannot_be_loaded_leaves_the_way_free() -> None:
 
 
 def test_closing_stops_the_sampler() -> None:
-    """And the occupancy of none is nought."""
+    """The occupancy is that of the steps since the last question, and of no steps nought."""
     loader = Loader()
     samplers = Samplers(loader)
     assert samplers.occupancy() == 0
     with samplers.use(model("a")):
         assert samplers.occupancy() == 0.5
+        assert samplers.occupancy() == 0
+        assert samplers.steps() == 4
     samplers.close()
     assert loader.samplers["a"].closed
