@@ -88,9 +88,10 @@ def open_on_device(settings: SamplingSettings, info: CheckpointInfo) -> Session:
         device.start(settings.device, settings.device_index, cpu_threads=settings.cpu_threads)
         with device.quiet_import():
             from ddim_core.sampling.session import DeviceSession
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # mindone turns what its own imports raise into RuntimeError
         raise HostError(
-            f"MindSpore and mindone must be installed, got {error}; pip install ddim-fleet[worker]"
+            f"MindSpore and mindone must be installed and work together, got: {_last_line(error)}; "
+            "pip install ddim-fleet[worker]"
         ) from error
     return DeviceSession(settings, info)
 
@@ -260,3 +261,8 @@ class SamplingService:
                 return
             if ticket is not None:
                 ticket.future.cancel()
+
+
+def _last_line(error: Exception) -> str:
+    """Return the line of an import error that names the cause; those before it say what could not be done."""
+    return (str(error).splitlines() or [repr(error)])[-1]
