@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ddim_core.errors import StorageError
 from ddim_core.storage.urls import folder_of
 from producer.progress import RunStatus
 
 Draw = Callable[[RunStatus], None]
 
 POLL_S = 1.0
+STORE_PATIENCE_S = 60.0
 _LINE_EVERY_S = 10.0
 FAILED_REQUESTS = 3
 CANCELLED = 2
@@ -69,15 +71,26 @@ def duration(seconds: float) -> str:
 
 
 def follow(read: Callable[[], RunStatus], console: Console | None = None, poll_s: float = POLL_S) -> RunStatus:
-    """Show progress, on standard error unless a console is given, until the run is over; return its last status."""
+    """Show progress, on standard error unless a console is given, until the run is over; return its last status.
+
+    Raises:
+        StorageError: The store has failed for longer than ``STORE_PATIENCE_S``; a shorter failure is waited out.
+    """
     console = console or Console(stderr=True)
     show = _live if console.is_terminal else _in_lines
+    answered_at = time.monotonic()
     with show(console) as draw:
         while True:
-            status = read()
-            draw(status)
-            if status.is_over:
-                return status
+            try:
+                status = read()
+            except StorageError:
+                if time.monotonic() - answered_at > STORE_PATIENCE_S:
+                    raise
+            else:
+                answered_at = time.monotonic()
+                draw(status)
+                if status.is_over:
+                    return status
             time.sleep(poll_s)
 
 

@@ -77,7 +77,8 @@ def _make(folder: RunFolder, devices: str, run: PreparedRun | None) -> RunStatus
 def _interruptible(folder: RunFolder) -> Iterator[None]:
     """Say how to go on after Ctrl-C, and stop what was started after SIGTERM and SIGHUP, too."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's wish
+            signal.signal(number, _terminated)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -92,9 +93,8 @@ def _terminated(number: int, _frame: object) -> NoReturn:
 
 def _conclude(folder: RunFolder, status: RunStatus) -> None:
     """Write the report, and say where everything is."""
-    report = write_report(folder.url)
     click.echo(summary(status), err=True)
     images = "images" if folder.read_plan().container == "imagefolder" else "shards"
     click.echo(f"images:   {shown(f'{folder.url}/{images}')}")
     click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")
-    click.echo(f"report:   {shown(report)}")
+    click.echo(f"report:   {shown(write_report(folder.url))}")

@@ -147,7 +147,7 @@ def test_the_same_command_again_makes_nothing_new(home: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (home / "out" / "images").glob("*.png")} == before
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_keeps_what_is_made_and_goes_on(home: Path, number: signal.Signals, expected: int) -> None:
     """The signal reaches us alone, we stop the others, and say how to go on; going on makes only the rest."""
     slow = started(home, *SLOW)

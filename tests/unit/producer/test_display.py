@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from ddim_core.errors import StorageError
+from producer import display
 from producer.display import counted, duration, exit_code, follow, shown, status_table, summary
 from producer.progress import RunStatus
 
@@ -46,6 +50,24 @@ def test_without_a_terminal_progress_is_lines() -> None:
         "running: 5/10 images, 1 failed, 0.50 images/s, 1:15 left",
         "finished: 10/10 images, 1 failed, 0.50 images/s",
     ]
+
+
+def test_a_store_that_fails_for_a_moment_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers go on, and so does whoever follows them; but not for ever."""
+    readings: Iterator[RunStatus | None] = iter([RUNNING, None, None, FINISHED])
+
+    def read() -> RunStatus:
+        status = next(readings)
+        if status is None:
+            raise StorageError("the store is away")
+        return status
+
+    console = Console(file=io.StringIO())
+    assert follow(read, console, poll_s=0.0) == FINISHED
+    readings = itertools.repeat(None)
+    monkeypatch.setattr(display, "STORE_PATIENCE_S", 0.05)
+    with pytest.raises(StorageError, match=r"^the store is away$"):
+        follow(read, console, poll_s=0.0)
 
 
 def test_in_a_terminal_progress_is_a_bar() -> None:
