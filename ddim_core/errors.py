@@ -38,6 +38,10 @@ class RunNotFoundError(InputError):
     """The URL holds no run."""
 
 
+class RunUnfinishedError(InputError):
+    """The run has no manifest yet, and what was asked for needs one."""
+
+
 class StorageError(FleetError):
     """The object store refused, failed or did not answer."""
 

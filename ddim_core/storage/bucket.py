@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 SMALL_BYTES = 1 << 20
+PIECE_BYTES = 1 << 20
 
 _CONNECT_TIMEOUT_S = 5
 _ANSWER_TIMEOUT_S = 10
@@ -94,6 +95,11 @@ class Bucket:
     def get(self, path: str) -> bytes:
         """Return an object's bytes."""
         return bytes(obstore.get(self._brisk, path).bytes())
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield an object's bytes in pieces of ``PIECE_BYTES`` or a little more."""
+        for piece in obstore.get(self._brisk, path).stream(min_chunk_size=PIECE_BYTES):
+            yield bytes(piece)
 
     def size_bytes(self, path: str) -> int | None:
         """Return an object's size, or None if there is none."""

@@ -13,6 +13,8 @@ from stat import S_ISDIR
 
 from ddim_core.errors import OutputError
 
+PIECE_BYTES = 1 << 20
+
 _STAGED = re.compile(r"#\d+$")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
@@ -62,6 +64,12 @@ class Folder:
     def get(self, path: str) -> bytes:
         """Return a file's bytes."""
         return (self._root / path).read_bytes()
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield a file's bytes in pieces of ``PIECE_BYTES``."""
+        with (self._root / path).open("rb", buffering=0) as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
 
     def size_bytes(self, path: str) -> int | None:
         """Return a file's size, or None if there is none."""

@@ -45,6 +45,23 @@ class ObjectStore:
         with self._errors("write", path):
             return self._store.put_new(path, data)
 
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield an object's bytes in pieces of about a megabyte, for objects that memory should not hold whole.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            StorageError: The store failed, before the first piece or between two.
+        """
+        with self._errors("read", path):
+            try:
+                yield from self._store.pieces(path)
+                return
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                if bucket_is_missing(exc):
+                    raise
+                missing = FileNotFoundError(f"{self.url}/{path}")
+        raise missing
+
     def get(self, path: str) -> bytes:
         """Return an object's bytes.
 

@@ -45,6 +45,16 @@ def test_what_is_not_there_is_nothing_and_no_failure(store: ObjectStore) -> None
         store.get("missing")
 
 
+def test_a_large_object_comes_in_pieces(store: ObjectStore) -> None:
+    """Whoever hashes a shard holds one piece of it at a time; a missing one is told as ``get`` does."""
+    data = bytes(range(256)) * (12 << 10)  # 3 MiB
+    store.put("large", data)
+    pieces = list(store.pieces("large"))
+    assert b"".join(pieces) == data and len(pieces) >= 3
+    with pytest.raises(FileNotFoundError, match="/missing"):
+        list(store.pieces("missing"))
+
+
 def test_a_prefix_is_a_folder_and_not_the_start_of_a_name(store: ObjectStore) -> None:
     """``parts`` must not list ``parts-old/``."""
     for path in ("parts/a", "parts/deep/b", "parts-old/c", "d"):

@@ -1,0 +1,147 @@
+"""One chunk of a finished run: that its rows, its images and the manifest say the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from ddim_core.contracts.manifest import FileEntry
+from ddim_core.contracts.plan import RunPlan, image_key
+from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.storage.objects import ObjectStore
+from ddim_core.storage.run_folder import decode_part, part_path, shard_path
+from producer.verify.faults import NOTHING, Digest, RunFault, compare, missing
+from producer.verify.shard import ShardContents, read_shard
+
+_MEMBERS_BESIDE_THE_IMAGE = ("txt", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check came to."""
+
+    faults: list[RunFault]
+    images: int = 0
+    """Rows of images that were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCheck:
+    """Compares a chunk's part with the manifest, and its rows with the images; calling it reads the store."""
+
+    store: ObjectStore
+    plan: RunPlan
+    chunk: int
+    listed: Mapping[str, FileEntry]
+    """The manifest's files by path."""
+
+    def __call__(self) -> Checked:
+        """Return the chunk's faults.
+
+        Raises:
+            StorageError: The store failed.
+        """
+        faults: list[RunFault] = []
+        rows = self._rows(faults)
+        made = {row.key: row for row in rows if row.status == SUCCESS}
+        faults.extend(self._faults_of_rows(rows))
+        if self.plan.container == "webdataset":
+            faults.extend(self._faults_of_shard(made, part_was_read=bool(rows)))
+        else:
+            faults.extend(self._faults_of_images(made.values()))
+        return Checked(faults, len(made))
+
+    def _rows(self, faults: list[RunFault]) -> list[Record]:
+        path = part_path(self.chunk)
+        entry = self.listed.get(path)
+        if entry is None:
+            faults.append(RunFault("manifest.json", None, f"must list {path}", NOTHING))
+        try:
+            data = self.store.get(path)
+        except FileNotFoundError:
+            faults.append(missing(path))
+            return []
+        if entry is not None:
+            faults.extend(compare(entry, Digest(len(data), hashlib.sha256(data).hexdigest())))
+        try:
+            return decode_part(data)
+        except (pa.ArrowException, TypeError, OSError) as exc:
+            faults.append(RunFault(path, None, "must be a Parquet file of a run's rows", str(exc).splitlines()[0]))
+            return []
+
+    def _faults_of_rows(self, rows: list[Record]) -> Iterator[RunFault]:
+        """Yield what is wrong with the keys. Each names its chunk, so that no key can be in two chunks unseen."""
+        path = part_path(self.chunk)
+        if not rows:
+            return
+        counts = Counter(row.key for row in rows)
+        size = min(self.plan.images_per_chunk, self.plan.image_count - self.chunk * self.plan.images_per_chunk)
+        expected = {image_key(self.chunk, position) for position in range(size)}
+        for key in sorted(counts.keys() | expected):
+            wanted = int(key in expected)
+            if counts[key] != wanted:
+                yield RunFault(
+                    path, key, f"must be in {'one row' if wanted else 'no row of this chunk'}", _rows(counts[key])
+                )
+
+    def _faults_of_shard(self, made: Mapping[str, Record], *, part_was_read: bool) -> Iterator[RunFault]:
+        path = shard_path(self.chunk)
+        entry = self.listed.get(path)
+        if made and entry is None:
+            yield RunFault("manifest.json", None, f"must list {path}", NOTHING)
+        if entry is None:
+            return
+        try:
+            contents = read_shard(self.store.pieces(path))
+        except FileNotFoundError:
+            yield missing(path)
+            return
+        yield from compare(entry, contents.whole)
+        if contents.broken:
+            yield RunFault(path, None, "must be a whole tar file", contents.broken)
+        if part_was_read:
+            yield from _faults_of_members(path, contents, made)
+
+    def _faults_of_images(self, made: Iterable[Record]) -> Iterator[RunFault]:
+        """Yield rows that differ from the manifest; the files are compared with the manifest elsewhere."""
+        for row in made:
+            entry = self.listed.get(row.path or "")
+            if entry is None:
+                yield RunFault("manifest.json", row.key, f"must be listed as {row.path}", NOTHING)
+            elif entry.sha256 != row.sha256:
+                yield RunFault(part_path(self.chunk), row.key, f"must have sha256 {entry.sha256}", str(row.sha256))
+
+
+def _faults_of_members(path: str, contents: ShardContents, made: Mapping[str, Record]) -> Iterator[RunFault]:
+    for name in contents.repeated:
+        yield RunFault(path, name, "must be in it once", "it again")
+    for row in made.values():
+        yield from _faults_of_sample(path, contents.members, row)
+    wanted = {name for row in made.values() for name in _names(row)}
+    for name in contents.members.keys() - wanted:
+        yield RunFault(path, name, "must belong to a row of an image that was made", "none")
+
+
+def _faults_of_sample(path: str, members: Mapping[str, Digest], row: Record) -> Iterator[RunFault]:
+    image, *others = _names(row)
+    found = members.get(image)
+    if found is None:
+        yield RunFault(path, image, "must be in it", NOTHING)
+        return
+    if found.sha256 != row.sha256:
+        yield RunFault(path, image, f"must have sha256 {row.sha256}, as its row says", found.sha256)
+    for name in others:
+        if name not in members:
+            yield RunFault(path, name, "must be in it", NOTHING)
+
+
+def _names(row: Record) -> list[str]:
+    return [f"{row.key}.{suffix}" for suffix in (row.format, *_MEMBERS_BESIDE_THE_IMAGE)]
+
+
+def _rows(count: int) -> str:
+    return f"{count} rows" if count else "none"
