@@ -15,6 +15,7 @@ from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus
 from producer.rows import Row
 from producer.submission import resume, submit
+from producer.verify import RunCheck, RunFault
 
 _POLL_S = 1.0
 
@@ -125,6 +126,15 @@ class Run:
     def records(self) -> Iterator[Record]:
         """Yield the rows of the chunks that are done, in the order of their keys; failed images are among them."""
         return self._folder.records()
+
+    def verify(self) -> list[RunFault]:
+        """Return what is wrong with the finished run, image by image and file by file; nothing if it is sound.
+
+        Raises:
+            RunUnfinishedError: It has no manifest yet.
+            StorageError: The store failed.
+        """
+        return list(RunCheck(self._folder).faults())
 
     def resume(self) -> int:
         """Queue what is missing, and return how many chunks that was.

@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "Print how far a run is.",
     "watch": "Follow a run until it ends.",
     "resume": "Queue what is missing of a run.",
+    "verify": "Check a finished run, file by file, against its manifest.",
     "report": "Write a run's report as a web page.",
     "doctor": "Say what is missing on this host, and how to mend it.",
 }
