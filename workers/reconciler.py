@@ -192,10 +192,13 @@ class Reconciler:
                 return list(pipe.execute())
 
         taken = self._board.ask(free, otherwise=[1] * len(lost))
-        for chunk in (chunk for chunk, is_taken in zip(lost, taken, strict=True) if not is_taken):
+        again = [chunk for chunk, is_taken in zip(lost, taken, strict=True) if not is_taken]
+        for chunk in again:
             Tally(self._board, run.plan.run_id).give_back(chunk, REQUEUE_S)
             self._send(run, chunk)
-            log.warning("a lost chunk is queued again", extra={"action": "chunk_queued_again", **_facts(run, chunk)})
+        if again:
+            extra = {"action": "chunks_queued_again", **_facts(run, again[0]), "count": len(again)}
+            log.warning("lost chunks are queued again, from this one on", extra=extra)
 
     def _send(self, run: OpenRun, chunk: int, *, front: bool = False) -> None:
         message = ChunkMessage(run_url=run.folder.url, run_id=run.plan.run_id, chunk=chunk)

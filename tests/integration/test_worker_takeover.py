@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ddim_core.contracts.queue import LEASE_S, WorkerReport
+import pytest
+
+from ddim_core.contracts.queue import LEASE_S, LEASES_PATTERN
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import (
     Workers,
-    kill_worker,
     plan_run,
     reports,
     send,
@@ -21,6 +24,8 @@ from tests.integration.worker_host import (
     shard_members,
     wait_for,
 )
+
+pytestmark = pytest.mark.slow
 
 StartWorkers = Callable[..., Workers]
 
@@ -41,8 +46,8 @@ def test_the_chunks_of_a_killed_worker_are_taken_over_and_come_out_the_same(
     send(redis_server, calm)
     wait_for(lambda: calm.read_manifest() is not None, 60, workers.text)
     send(redis_server, folder)
-    victim = _busy_worker(redis_server)
-    kill_worker(victim)
+    pid, _ = _busy_worker(redis_server)
+    os.kill(pid, signal.SIGKILL)
     _assert_whole(folder, workers, timeout_s=60)
     assert shard_hashes(folder) == shard_hashes(calm)
     assert workers.text().count("action=chunk_taken_over") >= 1
@@ -57,7 +62,7 @@ def test_the_chunks_of_a_host_that_vanished_are_taken_over_within_a_minute(
     doomed = start_workers("sim:1:40")
     doomed.wait_ready(1)
     send(redis_server, folder)
-    pid = _busy_worker(redis_server).pid
+    pid, _ = _busy_worker(redis_server)
     doomed.launcher.kill()
     doomed.launcher.wait()
     killed_at = time.monotonic()
@@ -109,7 +114,7 @@ def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
     workers = start_workers("sim:1:10")
     workers.wait_ready(1)
     send(redis_server, folder)
-    in_hand = {int(name.split("/")[1]) for name in _busy_worker(redis_server).chunks}
+    _, in_hand = _busy_worker(redis_server)
     assert workers.stop() == 0
     assert in_hand <= folder.committed_chunks()
     assert len(folder.committed_chunks()) < folder.read_plan().chunk_count
@@ -160,16 +165,20 @@ def _assert_whole(folder: RunFolder, workers: Workers, *, timeout_s: float) -> N
     assert len(shard_members(folder)) == 3 * plan.image_count
 
 
-def _busy_worker(server: RedisServer) -> WorkerReport:
-    """Wait until a worker says that it holds two chunks, and return its report."""
-    found: list[WorkerReport] = []
+def _busy_worker(server: RedisServer) -> tuple[int, set[int]]:
+    """Wait until a worker holds two chunks; return its process id and the chunks, as its leases tell."""
+    held: dict[str, set[int]] = {}
 
     def look() -> bool:
-        found[:] = [report for report in reports(server) if len(report.chunks) == 2]
-        return bool(found)
+        held.clear()
+        with server.client() as client:
+            for key in client.scan_iter(LEASES_PATTERN):
+                held.setdefault(str(client.get(key)), set()).add(int(str(key).rpartition(":")[2]))
+        return any(len(chunks) == 2 for chunks in held.values())
 
     wait_for(look, 20)
-    return found[0]
+    holder, chunks = max(held.items(), key=lambda item: len(item[1]))
+    return int(holder.rpartition("/")[2]), chunks
 
 
 def _is_zombie(pid: int) -> bool:

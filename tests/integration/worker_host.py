@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -127,11 +126,6 @@ def reports(server: RedisServer) -> list[WorkerReport]:
     with server.client() as client:
         values = [client.get(key) for key in client.scan_iter(WORKERS_PATTERN)]
     return [WorkerReport.model_validate_json(value) for value in values if value]
-
-
-def kill_worker(report: WorkerReport) -> None:
-    """Kill a worker process as a lack of memory would."""
-    os.kill(report.pid, signal.SIGKILL)
 
 
 def shard_members(folder: RunFolder) -> dict[str, bytes]:
