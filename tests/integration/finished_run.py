@@ -1,0 +1,56 @@
+"""Finished runs made by the workers' own code, without Redis, Celery or MindSpore: what loaders get to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ddim_core.contracts.plan import Container, chunk_items
+from ddim_core.contracts.request import Request
+from ddim_core.contracts.sample import SampledImage, SampleSpec
+from ddim_core.errors import SampleError
+from ddim_core.storage.run_folder import RunFolder
+from tests.integration.worker_host import plan_run
+from tests.unit.workers.samples import FACTS, ScriptedSampler, loaded
+from workers.board import Board
+from workers.commit import Clock, commit_chunk
+from workers.finish import Finisher
+from workers.lease import Leases
+from workers.making import ChunkMaker
+from workers.presence import Meter
+from workers.records import RecordMaker
+from workers.runs import OpenRun, Runs
+from workers.simulated import FAIL_PROMPT, draw
+from workers.tally import Progress, Tally
+
+NO_REDIS = "redis://127.0.0.1:1/0"
+
+
+def finished_run(url: str, requests: Sequence[Request], container: Container = "webdataset") -> RunFolder:
+    """Return a run of which every chunk is committed and the manifest written; prompts that begin sim:fail fail."""
+    folder = plan_run(url, requests, images_per_chunk=4, container=container)
+    run, board = OpenRun(folder, folder.read_plan()), Board(NO_REDIS)
+    with ThreadPoolExecutor(2) as encoders:
+        for chunk in range(run.plan.chunk_count):
+            _make(run, chunk, board, encoders)
+    assert Finisher(board, Leases(board, "host/sim:0/1"), Runs()).finish(run)
+    return folder
+
+
+def _make(run: OpenRun, chunk: int, board: Board, encoders: ThreadPoolExecutor) -> None:
+    tally, clock = Tally(board, run.plan.run_id), Clock()
+    records = RecordMaker(run.plan, FACTS, "host/sim:0/1", 1)
+    progress = Progress(tally, chunk, Meter())
+    maker = ChunkMaker(run.folder, chunk, loaded(_Drawing()), encoders, records, tally, progress)
+    items = list(chunk_items(run.plan, chunk, run.folder.read_chunk(chunk)))
+    commit_chunk(run.folder, chunk, maker.make(items), records, clock)
+
+
+class _Drawing(ScriptedSampler):
+    def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+        image: Future[SampledImage] = Future()
+        if spec.prompt.startswith(FAIL_PROMPT):
+            image.set_exception(SampleError("it failed, as its prompt asked"))
+        else:
+            image.set_result(SampledImage(draw(spec), seconds=0.5))
+        return image
