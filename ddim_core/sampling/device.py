@@ -84,6 +84,8 @@ def _refuse_compile_cache() -> None:
 
 
 def _headline(error: Exception) -> str:
-    """Return the first line that says something; MindSpore's errors go on with rulers and call stacks."""
-    lines = (line.strip(" -\t") for line in str(error).splitlines())
-    return next((line for line in lines if line), type(error).__name__)
+    """Return what MindSpore's error says between its rulers, without the call stacks that follow."""
+    lines = [line for line in (line.strip(" -\t") for line in str(error).splitlines()) if line] or [
+        type(error).__name__
+    ]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -22,7 +22,8 @@ from mindspore import Tensor, nn, ops
 from transformers import CLIPTokenizer
 
 from ddim_core.checkpoints import CheckpointInfo
-from ddim_core.errors import CheckpointError
+from ddim_core.errors import CheckpointError, OutOfMemoryError
+from ddim_core.sampling.device import device_error
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class StableDiffusion:
 
         Raises:
             CheckpointError: The weights do not fit the model classes.
+            OutOfMemoryError: The weights do not fit the device.
         """
         self.info = info
         self._tokenizer = CLIPTokenizer.from_pretrained(info.folder / "tokenizer", local_files_only=True)
@@ -153,6 +155,8 @@ def _network(network_class: Any, folder: Path, dtype: Any) -> Any:
     try:
         network, loading = network_class.from_pretrained(folder, **options)
     except Exception as error:  # mindone and safetensors raise whatever came up, SafetensorError and AttributeError too
+        if isinstance(shortage := device_error(error), OutOfMemoryError):
+            raise shortage from error
         raise CheckpointError(f"{folder} must hold a {network_class.__name__}, got one that fails: {error}") from error
     absent = [*loading["missing_keys"], *loading["mismatched_keys"]]
     if absent:

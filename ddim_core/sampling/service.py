@@ -132,7 +132,8 @@ class SamplingService:
         """Queue one sample; blocks while the bounded queue is full.
 
         The future fails with ``SampleError`` when this sample alone failed and with ``DeviceError`` when the device
-        did. Cancelling it works until its image is there, and frees its lanes at the next step.
+        did. Cancelling it works until its image is there, and frees its lanes at the next step. Its callbacks run in
+        the sampling thread: they must be short, and must not submit, which could wait for that same thread.
 
         Raises:
             InputError: The size does not fit the checkpoint, or the seed or the step count is out of range.

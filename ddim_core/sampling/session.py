@@ -44,6 +44,7 @@ class DeviceSession:
 
         Raises:
             CheckpointError: The weights cannot be loaded, or make NaN.
+            DeviceError: The device failed, for instance for want of memory.
         """
         self._settings = settings
         self._num_lanes = 2 * settings.slots
@@ -162,7 +163,10 @@ class DeviceSession:
     def _warm_up(self, info: CheckpointInfo) -> None:
         """Make one picture in one step: compiles every graph that a sample of the default size needs."""
         began = time.monotonic()
-        self._model.call_eagerly()
+        try:
+            self._model.call_eagerly()
+        except Exception as error:
+            raise device.device_error(error) from error
         size = {"height": info.default_height, "width": info.default_width}
         spec = SampleSpec("", "", 0, 0, 1, 2.0, 0.0, 0.0, schedule=info.schedule, **size)
         outcomes = self.submit([Ticket(spec, Future())])

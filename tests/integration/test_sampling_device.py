@@ -1,0 +1,74 @@
+"""Setting MindSpore up: what is refused, and how its errors read. A device is for ever, so each case has a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mindspore")
+
+from ddim_core.errors import DeviceError, OutOfMemoryError
+from ddim_core.sampling.device import device_error
+
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
+
+
+def start(code: str, **environment: str) -> str:
+    """Return the last line that the code leaves on standard error."""
+    code = f"from ddim_core.sampling import device; {code}"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    ended = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    return ended.stderr.strip().splitlines()[-1]
+
+
+def test_the_compile_cache_is_refused() -> None:
+    """It hands one process another one's graphs: wrong images without an error."""
+    line = start("device.start('CPU')", MS_COMPILER_CACHE_ENABLE="1")
+    assert "HostError: MS_COMPILER_CACHE_ENABLE must be unset, got 1" in line
+    line = start("import mindspore; mindspore.set_context(enable_compile_cache=True); device.start('CPU')")
+    assert "HostError: enable_compile_cache must be off, got on" in line
+
+
+@pytest.mark.skipif(Path("/dev/davinci_manager").exists(), reason="this host has an NPU")
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    """Not the twenty that MindSpore prints."""
+    line = start("device.start('Ascend', 0)")
+    assert line.startswith("ddim_core.errors.HostError: device must be one that MindSpore can use, got Ascend:0: ")
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    """The message names those there are."""
+    assert "HostError: device must be CPU or Ascend, got TPU" in start("device.start('TPU')")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Device(id:0) memory isn't enough and alloc failed, kernel name: Default/MatMul",
+        "\n----\n- Memory not enough:\n----\nDevice(id:0) memory isn't enough",
+        "Out of Memory!!! Request memory size: 4096",
+        "Allocate memory failed",
+        "Malloc device memory failed, size[1024], ret[207001]",
+        "halMemAlloc failed",
+        "Call aclrtMalloc failed, error code: 207001",
+    ],
+)
+def test_a_lack_of_memory_is_told_from_other_failures(text: str) -> None:
+    """It can be mended with fewer slots; MindSpore raises RuntimeError for everything."""
+    assert isinstance(device_error(RuntimeError(text)), OutOfMemoryError)
+    assert "\n" not in str(device_error(RuntimeError(text)))
+
+
+def test_other_failures_keep_the_line_that_says_something() -> None:
+    """Rulers and call stacks stay in the log."""
+    failed = device_error(RuntimeError("\n-----\n- Kernel select failed:\n-----\nUnsupported op [Chunk] on CPU"))
+    assert type(failed) is DeviceError
+    assert str(failed) == "the device failed: Kernel select failed: Unsupported op [Chunk] on CPU"
+    assert str(device_error(ValueError())) == "the device failed: ValueError"
