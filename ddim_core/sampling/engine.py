@@ -74,6 +74,7 @@ class Engine(Generic[Job, Result]):
         self._num_lanes = num_lanes
         self._free = list(range(num_lanes))
         self._overtaken = 0
+        self._ended: list[Finished[Job, Result]] = []  # outlives a step that the device fails
         self.waiting: deque[Sample[Job]] = deque()
         self.running: list[Sample[Job]] = []
 
@@ -97,12 +98,14 @@ class Engine(Generic[Job, Result]):
 
     def step(self) -> list[Finished[Job, Result]]:
         """Advance every running sample by one timestep; return those that ended: at x_0, or refused on admission."""
-        refused = self._admit()
+        self._admit()
         if self.running:
             self._runner.advance(self.running)
             for sample in self.running:
                 sample.steps_done += 1
-        return refused + self._retire()
+        self._retire()
+        ended, self._ended = self._ended, []
+        return ended
 
     def cancel(self, sample: Sample[Job]) -> None:
         """Forget a sample, between two steps; its lanes are free for the next step."""
@@ -120,8 +123,7 @@ class Engine(Generic[Job, Result]):
             self._release(sample)
         return lost
 
-    def _admit(self) -> list[Finished[Job, Result]]:
-        refused: list[Finished[Job, Result]] = []
+    def _admit(self) -> None:
         while (sample := self._next()) is not None:
             self.waiting.remove(sample)
             sample.lanes = tuple(heapq.heappop(self._free) for _ in range(sample.num_lanes))
@@ -131,8 +133,7 @@ class Engine(Generic[Job, Result]):
             except SampleError as error:
                 self.running.remove(sample)
                 self._release(sample)
-                refused.append(Finished(sample, error=error))
-        return refused
+                self._ended.append(Finished(sample, error=error))
 
     def _next(self) -> Sample[Job] | None:
         """Return the sample to admit now, or None when none fits."""
@@ -154,13 +155,13 @@ class Engine(Generic[Job, Result]):
     def _fits(self, sample: Sample[Job]) -> bool:
         return sample.num_lanes <= len(self._free)
 
-    def _retire(self) -> list[Finished[Job, Result]]:
+    def _retire(self) -> None:
         done = [sample for sample in self.running if sample.steps_done == sample.num_steps]
         finished = [Finished(sample, self._runner.take(sample)) for sample in done]
         for sample in done:
             self.running.remove(sample)
             self._release(sample)
-        return finished
+        self._ended += finished
 
     def _release(self, sample: Sample[Job]) -> None:
         for lane in sample.lanes:

@@ -171,6 +171,19 @@ def test_after_a_device_failure_the_waiting_samples_go_on() -> None:
     assert [f.sample.job for f in run(engine)] == ["c"]
 
 
+def test_a_refusal_survives_a_device_failure_in_the_same_step() -> None:
+    """Whoever waits for the refused sample must hear of it, if only a step later."""
+    runner = _NotingRunner(refused=["bad"])
+    engine = Engine(runner, num_lanes=2)
+    engine.submit(sample("bad", 1))
+    engine.submit(sample("good", 1))
+    runner.failure = RuntimeError("device")
+    with pytest.raises(RuntimeError, match="device"):
+        engine.step()
+    assert [s.job for s in engine.abort()] == ["good"]
+    assert [f.sample.job for f in engine.step()] == ["bad"]
+
+
 def test_a_sample_that_fails_the_device_on_admission_is_not_lost() -> None:
     """Whatever admission raises, abort() knows the sample."""
 
