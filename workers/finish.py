@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,9 @@ from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.record import SUCCESS, Record
 from ddim_core.storage.run_folder import RunFolder, file_entry, part_path
 from workers.board import Board
+from workers.croissant import CROISSANT, croissant
+from workers.dataset_card import CARD, dataset_card
+from workers.dataset_facts import DatasetFacts
 from workers.encode import encode_lines
 from workers.lease import Leases
 from workers.runs import OpenRun, Runs
@@ -65,7 +68,7 @@ class Finisher:
         chunks = range(run.plan.chunk_count)
         with ThreadPoolExecutor(READERS, thread_name_prefix="finish") as readers:
             stats = list(readers.map(lambda chunk: _checked_stats(run.folder, chunk, parts[chunk]), chunks))
-            extra = _write_metadata(run.folder, readers.map(run.folder.read_records, chunks), run.plan)
+            extra = _write_card(run, [entry for each in stats for entry in each.files], _records(run, readers))
         manifest = add_up(run.plan, stats, extra)
         run.folder.write_manifest(manifest)
         log.info(
@@ -112,13 +115,28 @@ def _checked_stats(folder: RunFolder, chunk: int, part_size: int) -> ChunkStats:
     return stats.model_copy(update={"files": (*files, file_entry(path, folder.store.get(path)))})
 
 
-def _write_metadata(folder: RunFolder, chunks: Iterable[list[Record]], plan: RunPlan) -> list[FileEntry]:
-    if plan.container != "imagefolder":
-        return []
-    rows = (_metadata_row(record) for records in chunks for record in records if record.status == SUCCESS)
-    data = encode_lines(rows)
-    folder.store.put(METADATA, data)
-    return [file_entry(METADATA, data)]
+def _records(run: OpenRun, readers: ThreadPoolExecutor) -> Iterator[Record]:
+    """Yield all rows in the order of their keys, with no more than ``READERS`` chunks in memory."""
+    for first in range(0, run.plan.chunk_count, READERS):
+        chunks = range(first, min(first + READERS, run.plan.chunk_count))
+        for records in readers.map(run.folder.read_records, chunks):
+            yield from records
+
+
+def _write_card(run: OpenRun, files: list[FileEntry], records: Iterable[Record]) -> list[FileEntry]:
+    """Write what makes the run a dataset that others can load, and return the entries of it."""
+    facts, lines = DatasetFacts(), bytearray()
+    for record in records:
+        facts.add(record)
+        if run.plan.container == "imagefolder" and record.status == SUCCESS:
+            lines += encode_lines([_metadata_row(record)])
+    written = {METADATA: bytes(lines)} if run.plan.container == "imagefolder" else {}
+    metadata = [file_entry(path, data) for path, data in written.items()]
+    written[CARD] = dataset_card(run.plan, facts)
+    written[CROISSANT] = croissant(run.plan, facts.images, [*files, *metadata])
+    for path, data in written.items():
+        run.folder.store.put(path, data)
+    return [file_entry(path, data) for path, data in written.items()]
 
 
 def _metadata_row(record: Record) -> dict[str, Any]:

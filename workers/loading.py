@@ -9,6 +9,8 @@ import json
 import logging
 import platform
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import HostError
@@ -16,7 +18,7 @@ from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
 from workers.checkpoints import Checkpoints
-from workers.samplers import LoadedSampler, SamplerFacts, Samplers, Work
+from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers, Work
 from workers.settings import Device, WorkerSettings
 from workers.simulated import SimulatedSampler
 
@@ -25,19 +27,19 @@ log = logging.getLogger(__name__)
 SIMULATED_SLOTS = 4
 
 
-def make_loader(settings: WorkerSettings) -> Callable[[ModelRef], LoadedSampler]:
-    """Return what loads a checkpoint on the device of ``settings``.
+def make_finder(settings: WorkerSettings) -> Callable[[ModelRef], Load]:
+    """Return what finds a checkpoint for the device of ``settings``, and gives what will load it.
 
     Raises:
         HostError: The device needs MindSpore, and it is not installed.
     """
     if settings.device.kind == "sim":
-        return lambda _: load_simulated(settings)
+        return lambda _: partial(load_simulated, settings)
     missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
     checkpoints = Checkpoints(settings.models)
-    return lambda model: load_mindspore(settings, checkpoints, model)
+    return lambda model: partial(load_mindspore, settings, checkpoints.find(model))
 
 
 def warm_up(samplers: Samplers, settings: WorkerSettings) -> None:
@@ -68,22 +70,21 @@ def load_simulated(settings: WorkerSettings) -> LoadedSampler:
     return LoadedSampler(sampler, facts, sampler.work)
 
 
-def load_mindspore(settings: WorkerSettings, checkpoints: Checkpoints, model: ModelRef) -> LoadedSampler:
-    """Return the sampling service of a checkpoint, with its graphs compiled.
+def load_mindspore(settings: WorkerSettings, folder: Path) -> LoadedSampler:
+    """Return the sampling service of the checkpoint in ``folder``, with its graphs compiled.
 
     Raises:
-        CheckpointError: The checkpoint is not here, is another one, or cannot be loaded.
+        CheckpointError: The checkpoint cannot be loaded.
         HostError: MindSpore cannot use the device.
         DeviceError: The device failed.
     """
-    folder = checkpoints.find(model)
     device = settings.device
     told = SamplingSettings(folder, device=_mindspore_name(device), cpu_threads=len(device.cores) or None)
     if settings.slots is not None:
         told = dataclasses.replace(told, slots=settings.slots)
     service = SamplingService(told).start()
     facts = SamplerFacts(
-        device_kind=f"ascend {device.name}".strip() if device.kind == "npu" else device.kind,
+        device_kind=(device.name or "Ascend") if device.kind == "npu" else device.kind,
         device=device.label,
         slots=told.slots,
         dtype=told.dtype_on_device,

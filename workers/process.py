@@ -23,7 +23,7 @@ from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
-from workers.loading import make_loader, warm_up
+from workers.loading import make_finder, warm_up
 from workers.logs import public_url, set_up_logging
 from workers.outbox import Outbox
 from workers.periodic import Periodic
@@ -58,7 +58,7 @@ class WorkerProcess:
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
         self._runs = Runs()
-        self._samplers = Samplers(make_loader(settings))
+        self._samplers = Samplers(make_finder(settings))
         self._encoders = ThreadPoolExecutor(settings.chunks_in_flight, thread_name_prefix="encode")
         self._finisher = Finisher(self._board, self._leases, self._runs)
         self._app = make_app(settings)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Sampler
@@ -47,15 +48,19 @@ class LoadedSampler:
     """What its device has done so far."""
 
 
+Load: TypeAlias = Callable[[], LoadedSampler]
+"""Loads the checkpoint that was found; takes seconds to minutes."""
+
+
 class Samplers:
     """Hands out the sampler of a checkpoint, and replaces it when the chunks in hand need another.
 
     There is one at a time: a device seldom has the memory for two, and two must not compile at once in one process.
     """
 
-    def __init__(self, load: Callable[[ModelRef], LoadedSampler]) -> None:
-        """Load with ``load``, which raises a ``CheckpointError`` for a checkpoint that this host does not have."""
-        self._load = load
+    def __init__(self, find: Callable[[ModelRef], Load]) -> None:
+        """Load what ``find`` finds; it raises ``CheckpointError`` for a checkpoint that is not on this host."""
+        self._find = find
         self._changed = threading.Condition()
         self._digest: str | None = None
         self._loaded: LoadedSampler | None = None
@@ -99,26 +104,28 @@ class Samplers:
             self._unload()
 
     def _acquire(self, model: ModelRef) -> LoadedSampler:
+        load = self._find(model)  # before anything is unloaded: a run that cannot be made must cost the others nothing
         with self._changed:
             self._changed.wait_for(lambda: self._users == 0 or self._digest == model.digest)
             if self._loaded is None or self._digest != model.digest:
                 self._unload()
-                self._loaded = self._timed_load(model)
+                self._loaded = _timed(load, model)
                 self._digest = model.digest
             self._users += 1
             return self._loaded
-
-    def _timed_load(self, model: ModelRef) -> LoadedSampler:
-        began = time.monotonic()
-        loaded = self._load(model)
-        log.info(
-            "a checkpoint is ready",
-            extra={"action": "checkpoint_ready", "model": model.name, "seconds": round(time.monotonic() - began, 1)},
-        )
-        return loaded
 
     def _unload(self) -> None:
         loaded, self._loaded, self._digest = self._loaded, None, None
         self._last_work = Work()
         if loaded is not None:
             loaded.sampler.close(drain=False)
+
+
+def _timed(load: Load, model: ModelRef) -> LoadedSampler:
+    began = time.monotonic()
+    loaded = load()
+    log.info(
+        "a checkpoint is ready",
+        extra={"action": "checkpoint_ready", "model": model.name, "seconds": round(time.monotonic() - began, 1)},
+    )
+    return loaded

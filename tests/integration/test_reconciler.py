@@ -38,7 +38,7 @@ from workers.presence import Meter
 from workers.queue_view import QueueView, named_chunk
 from workers.reconciler import UNSEEN_ROUNDS, Reconciler
 from workers.runs import Runs
-from workers.samplers import LoadedSampler, Samplers
+from workers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
 from workers.tally import REFUSALS_EACH
 from workers.tasks import make_app
@@ -71,7 +71,7 @@ class Bench:
             board=self.board,
             leases=self.leases,
             runs=self.runs,
-            samplers=Samplers(self.load),
+            samplers=Samplers(self.find),
             encoders=self.encoders,
             finisher=Finisher(self.board, self.leases, self.runs),
             meter=Meter(),
@@ -80,11 +80,11 @@ class Bench:
             hold_off_s=0,
         )
 
-    def load(self, model: ModelRef) -> LoadedSampler:
-        """Load any checkpoint, or none."""
+    def find(self, model: ModelRef) -> Load:
+        """Find any checkpoint, or none."""
         if self.refusing:
             raise CheckpointError(f"checkpoint {model.name} must be here")
-        return loaded(self.sampler)
+        return lambda: loaded(self.sampler)
 
     def count_device_error(self) -> None:
         """Stand in for the end of the process."""

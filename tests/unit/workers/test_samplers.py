@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
 from ddim_core.contracts.plan import ModelRef
-from ddim_core.errors import CheckpointError
+from ddim_core.errors import CheckpointError, DeviceError
 from tests.unit.workers.samples import ScriptedSampler, loaded
-from workers.samplers import LoadedSampler, Samplers
+from workers.samplers import Load, LoadedSampler, Samplers
 
 
 class Loader:
@@ -19,10 +20,14 @@ class Loader:
     def __init__(self) -> None:
         self.samplers: dict[str, ScriptedSampler] = {}
 
-    def __call__(self, model: ModelRef) -> LoadedSampler:
-        """Load, unless the name says that there is nothing."""
+    def __call__(self, model: ModelRef) -> Load:
+        """Find, unless the name says that there is nothing."""
         if model.name == "missing":
             raise CheckpointError("checkpoint missing must be here")
+        return partial(self.load, model)
+
+    def load(self, model: ModelRef) -> LoadedSampler:
+        """Load what was found."""
         self.samplers[model.digest] = ScriptedSampler()
         return loaded(self.samplers[model.digest])
 
@@ -59,10 +64,28 @@ def test_another_checkpoint_waits_until_the_first_is_no_longer_used() -> None:
     assert loader.samplers["a"].closed and not loader.samplers["b"].closed
 
 
-def test_a_checkpoint_that_cannot_be_loaded_leaves_the_way_free() -> None:
-    """For the next chunk, of this checkpoint or another."""
+def test_a_checkpoint_that_is_not_here_leaves_the_one_that_is_loaded() -> None:
+    """Runs that cannot be made must not cost the others their compiled graphs."""
     samplers = Samplers(Loader())
+    with samplers.use(model("a")) as before:
+        pass
     with pytest.raises(CheckpointError), samplers.use(model("x", "missing")):
+        pass
+    with samplers.use(model("a")) as after:
+        assert after is before
+
+
+def test_a_device_that_fails_while_loading_leaves_the_way_free() -> None:
+    """For the next chunk, of this checkpoint or another."""
+    failures = [DeviceError("lost")]
+
+    def load() -> LoadedSampler:
+        if failures:
+            raise failures.pop()
+        return loaded(ScriptedSampler())
+
+    samplers = Samplers(lambda _: load)
+    with pytest.raises(DeviceError), samplers.use(model("a")):
         pass
     with samplers.use(model("a")) as one:
         assert one.facts.slots == 2
