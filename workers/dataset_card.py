@@ -71,7 +71,7 @@ def _text(plan: RunPlan, facts: DatasetFacts) -> list[str]:
     return [
         f"# {markdown_text(_title(plan))}",
         "",
-        f"{facts.images} images, made from prompts by a diffusion model with DDIM; {facts.failed} could not be made.",
+        f"Images made from prompts by a diffusion model with DDIM: {facts.images}; {facts.failed} could not be made.",
         "",
         *_table(plan, facts),
         "",

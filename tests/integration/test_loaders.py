@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ddim_core.contracts.record import RECORD_SCHEMA
 from ddim_core.contracts.request import Request
+from ddim_core.storage.run_folder import RunFolder
 from ddim_core.storage.urls import folder_of
+from producer.verify import RunCheck
 from tests.integration.finished_run import finished_run
 
 PROMPTS = ("a red circle", 'line\nbreak \u2028 and "quotes"', "---\n# a heading | $x$ {y}", "ein großes Bild 图")
@@ -27,7 +30,7 @@ REQUESTS = (
 CAPTIONS = [PROMPTS[0]] * 3 + list(PROMPTS[1:])
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
-Load = Callable[..., list[dict[str, object]]]
+Load = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +52,14 @@ def load(tmp_path: Path) -> Load:
     The loaders read the environment, and warn, when they are imported; MindSpore starts threads then.
     """
 
-    def run(code: str, *arguments: object) -> list[dict[str, object]]:
+    def run(code: str, *arguments: object) -> list[Any]:
         environment = {**os.environ, **OFFLINE, "HF_HOME": str(tmp_path), "PYTHONWARNINGS": "ignore"}
-        code = f"import json, sys\n{code}"
+        # Without Python's own end, in which threads of pyarrow, as loaders start them, now and then abort the process.
+        code = f"import json, os, sys\n{code}\nsys.stdout.flush()\nos._exit(0)"
         command = [sys.executable, "-c", code, *map(str, arguments)]
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
         assert ended.returncode == 0, ended.stderr
-        rows: list[dict[str, object]] = json.loads(ended.stdout.splitlines()[-1])
+        rows: list[Any] = json.loads(ended.stdout.splitlines()[-1])
         return rows
 
     return run
@@ -75,8 +79,8 @@ def test_datasets_reads_the_shards(load: Load, webdataset_run: Path) -> None:
     assert [row["txt"] for row in rows] == CAPTIONS
     assert [row["png"] for row in rows[2:4]] == [[[48, 32], 48 * 32 * 3], [[32, 32], 32 * 32 * 3]]
     samples = [row["json"] for row in rows]
-    assert [sample["guidance_scale"] for sample in samples] == [7.5, 7.5, 7.5, 1.0, 2.5, 7.5]  # type: ignore[index]
-    assert samples[3]["seed"] == 2**63 - 1  # type: ignore[index]
+    assert [sample["guidance_scale"] for sample in samples] == [7.5, 7.5, 7.5, 1.0, 2.5, 7.5]
+    assert samples[3]["seed"] == 2**63 - 1
 
 
 def test_datasets_reads_the_image_folder(load: Load, imagefolder_run: Path) -> None:
@@ -86,6 +90,36 @@ def test_datasets_reads_the_image_folder(load: Load, imagefolder_run: Path) -> N
     assert [row["image"] for row in rows[2:4]] == [[[48, 32], 48 * 32 * 3], [[32, 32], 32 * 32 * 3]]
     assert [row["eta"] for row in rows] == [0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
     assert rows[3]["seed"] == 2**63 - 1
+
+
+def test_datasets_reads_a_run_by_its_folder_alone(load: Load, webdataset_run: Path, imagefolder_run: Path) -> None:
+    """The card says which files are the dataset; without it the chunk files would be taken for data."""
+    assert [row["txt"] for row in load(DATASETS, webdataset_run, "{}")] == CAPTIONS
+    assert [row["text"] for row in load(DATASETS, imagefolder_run, "{}")] == CAPTIONS
+
+
+def test_croissant_is_valid_and_leads_to_the_rows(load: Load, webdataset_run: Path, imagefolder_run: Path) -> None:
+    """MLCommons' own reader validates it, compares each part with its hash, and reads the columns from there."""
+    for run in (webdataset_run, imagefolder_run):
+        rows = load(
+            """
+import mlcroissant
+rows = mlcroissant.Dataset(sys.argv[1]).records("rows")
+print(json.dumps([[row["rows/prompt"].decode(), row["rows/seed"], row["rows/status"].decode()] for row in rows]))
+""",
+            run / "croissant.json",
+        )
+        made = [(prompt, seed) for prompt, seed, status in rows if status == "success"]
+        assert [prompt for prompt, _ in made] == CAPTIONS
+        assert made[3][1] == 2**63 - 1 and len(rows) == 7
+
+
+def test_card_and_croissant_are_in_the_manifest(webdataset_run: Path, imagefolder_run: Path) -> None:
+    """What a run ships with is checked with it."""
+    for run in (webdataset_run, imagefolder_run):
+        check = RunCheck(RunFolder(str(run)))
+        assert {"README.md", "croissant.json"} < {entry.path for entry in check.manifest.files}
+        assert list(check.faults()) == []
 
 
 def test_webdataset_reads_the_shards(load: Load, webdataset_run: Path) -> None:
