@@ -68,6 +68,10 @@ class SampleError(FleetError):
     """One sample failed and its neighbours did not, for instance because its image holds NaN."""
 
 
+class RunCancelledError(FleetError):
+    """The run was cancelled while something of it was being made."""
+
+
 class HostError(FleetError):
     """This host lacks something that a worker needs, such as a device or MindSpore itself."""
 

@@ -14,7 +14,7 @@ from producer.broker import Broker
 from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus
 from producer.rows import Row
-from producer.submission import resume, submit
+from producer.submission import cancel, resume, submit
 from producer.verify import RunCheck, RunFault
 
 _POLL_S = 1.0
@@ -135,6 +135,13 @@ class Run:
             StorageError: The store failed.
         """
         return list(RunCheck(self._folder).faults())
+
+    def cancel(self) -> bool:
+        """Have the workers stop, keeping what is finished; return whether there was anything left to stop.
+
+        Works without Redis; ``resume`` goes on.
+        """
+        return cancel(self._folder)
 
     def resume(self) -> int:
         """Queue what is missing, and return how many chunks that was.

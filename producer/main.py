@@ -23,6 +23,7 @@ COMMANDS = {
     "worker": "Serve this host's devices.",
     "status": "Print how far a run is.",
     "watch": "Follow a run until it ends.",
+    "cancel": "Stop a run; what is finished of it is kept.",
     "resume": "Queue what is missing of a run.",
     "verify": "Check a finished run, file by file, against its manifest.",
     "report": "Write a run's report as a web page.",

@@ -93,7 +93,7 @@ class RunProgress:
 
     def _unfinished(self) -> RunStatus:
         committed = self._folder.committed_chunks()
-        live = self._live_counts()
+        live = {} if self._folder.is_cancelled() else self._live_counts()  # chunks in hand are dropped then
         self._read_done(committed, live)
         made, failed = _sum([*self._done.values(), *(count for chunk, count in live.items() if chunk not in committed)])
         reports = self._reports()

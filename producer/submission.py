@@ -113,8 +113,22 @@ def enqueue(folder: RunFolder, plan: RunPlan, broker: Broker) -> int:
     return len(missing)
 
 
+def cancel(folder: RunFolder) -> bool:
+    """Have the workers stop at a run, keeping what is committed; return whether there was anything left to stop.
+
+    Raises:
+        RunNotFoundError: The folder holds no run.
+        StorageError: The store failed.
+    """
+    folder.read_plan()
+    if folder.read_manifest() is not None:
+        return False
+    folder.cancel()
+    return True
+
+
 def resume(folder: RunFolder, broker: Broker) -> int:
-    """Queue what is missing of a run; return how many chunks that was, 0 if the run is whole.
+    """Queue what is missing of a run, cancelled or not; return how many chunks that was, 0 if the run is whole.
 
     Raises:
         RunNotFoundError: The folder holds no run.

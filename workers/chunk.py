@@ -10,8 +10,16 @@ from dataclasses import dataclass, field
 
 from ddim_core.contracts.plan import ChunkItem, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
-from ddim_core.errors import CheckpointError, DeviceError, HostError, RunNotFoundError, StorageError
+from ddim_core.errors import (
+    CheckpointError,
+    DeviceError,
+    HostError,
+    RunCancelledError,
+    RunNotFoundError,
+    StorageError,
+)
 from workers.board import Board
+from workers.cancelling import CancelWatch
 from workers.commit import Clock, commit_chunk
 from workers.finish import Finisher
 from workers.lease import Leases
@@ -80,6 +88,7 @@ class ChunkWorker:
     """Puts a message back where another worker may take it."""
     on_device_error: Callable[[], None]
     """Called when the device failed, which a new process may cure."""
+    cancels: CancelWatch = field(default_factory=CancelWatch)
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
     """Messages so far."""
@@ -96,6 +105,12 @@ class ChunkWorker:
             self._with_lease(message, tally)
         except RunNotFoundError as exc:
             log.error("this worker cannot see the run", extra={"action": "run_not_found", "error": str(exc)})
+        except RunCancelledError:
+            tally.put_down(message.chunk)
+            log.info(
+                "a chunk was dropped, because its run was cancelled",
+                extra={"action": "chunk_cancelled", "run": message.run_id, "chunk": message.chunk},
+            )
         except (StorageError, CancelledError) as exc:
             self.runs.forget(message.run_url, message.run_id)  # if it was deleted, the next look shall tell
             tally.give_back(message.chunk, PAUSE_S)
@@ -119,7 +134,7 @@ class ChunkWorker:
     def _attempt(self, attempt: Attempt, message: ChunkMessage) -> None:
         try:
             self._make(attempt)
-        except (StorageError, CancelledError):
+        except (StorageError, CancelledError, RunCancelledError):
             attempt.tally.excuse(attempt.chunk)
             raise
         except (CheckpointError, HostError) as exc:
@@ -145,7 +160,8 @@ class ChunkWorker:
                 last=attempt.number >= MAX_ATTEMPTS,
             )
             careful = attempt.number >= CAREFUL_FROM_ATTEMPT
-            rows = maker.make_one_by_one(items) if careful else maker.make(items)
+            with self.cancels.over(attempt.run.folder, lambda: maker.stop(RunCancelledError("the run was cancelled"))):
+                rows = maker.make_one_by_one(items) if careful else maker.make(items)
         self._commit(attempt, rows, records)
 
     def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:

@@ -40,6 +40,9 @@ class ChunkMaker:
     last: bool = False
     _room: threading.Semaphore = field(init=False)
     _ended_by: BaseException | None = field(default=None, init=False)
+    _stopped_by: FleetError | None = field(default=None, init=False)
+    _on_device: set[Future[SampledImage]] = field(default_factory=set, init=False)
+    """Submitted and not yet there."""
 
     def __post_init__(self) -> None:
         """Set the ceiling by the sampler's batch."""
@@ -52,7 +55,22 @@ class ChunkMaker:
             DeviceError: The device failed and others may do better.
             CancelledError: The sampler was closed.
             StorageError: An image could not be written.
+            FleetError: What ``stop`` was given.
         """
+        try:
+            return self._make(items)
+        except Exception:
+            if self._stopped_by is not None:
+                raise self._stopped_by from None
+            raise
+
+    def stop(self, why: FleetError) -> None:
+        """End the attempt with ``why``, from any thread; what the device is at for it is dropped at the next step."""
+        self._stopped_by = self._ended_by = why
+        for sampled in self._on_device.copy():
+            sampled.cancel()
+
+    def _make(self, items: Iterable[ChunkItem]) -> list[Made]:
         pending = []
         for item in items:
             self._room.acquire()
@@ -81,11 +99,15 @@ class ChunkMaker:
         except FleetError as exc:
             sampled = Future()
             sampled.set_exception(exc)
+        self._on_device.add(sampled)
         sampled.add_done_callback(lambda done: self._encode_later(item, done, made))
+        if self._stopped_by is not None:  # ``stop`` may have looked a moment before
+            sampled.cancel()
         return made
 
     def _encode_later(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
         """Leave the sampler's thread at once: it has a device to feed."""
+        self._on_device.discard(sampled)
         try:
             self.encoders.submit(self._complete, item, sampled, made)
         except RuntimeError as exc:  # the encoders were shut down

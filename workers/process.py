@@ -101,6 +101,7 @@ class WorkerProcess:
         """
         self._presence.start()
         self._leases.start()
+        self._chunks.cancels.start()
         warm_up(self._samplers, self._settings)
         self._reconciling.start()
         self._watching.start()
@@ -134,6 +135,7 @@ class WorkerProcess:
         self._watching.stop()
         self._samplers.close()
         self._encoders.shutdown()
+        self._chunks.cancels.stop()
         self._leases.stop()
         release_all(self._board, self.worker_id)
         self._presence.stop()

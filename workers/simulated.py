@@ -79,7 +79,7 @@ class SimulatedSampler:
             if self._running:
                 self._step()
         for sample in [*self._running, *self._left_over()]:
-            sample.image.set_exception(CancelledError())
+            _fail(sample, CancelledError())
 
     def _is_done(self) -> bool:
         idle = not self._running and self._waiting.empty()
@@ -99,7 +99,7 @@ class SimulatedSampler:
         for sample in self._running:
             sample.left -= 1
         finished = [sample for sample in self._running if sample.left <= 0]
-        self._running = [sample for sample in self._running if sample.left > 0]
+        self._running = [sample for sample in self._running if sample.left > 0 and not sample.image.cancelled()]
         if any(sample.spec.prompt.startswith(BREAK_PROMPT) for sample in finished):
             return self._break([*finished, *self._running])
         for sample in finished:
@@ -109,7 +109,7 @@ class SimulatedSampler:
     def _break(self, batch: list[_Running]) -> None:
         self._running = []
         for sample in batch:
-            sample.image.set_exception(DeviceError("the simulated device broke, as its prompt asked"))
+            _fail(sample, DeviceError("the simulated device broke, as its prompt asked"))
 
     def _left_over(self) -> list[_Running]:
         left = []
@@ -134,7 +134,12 @@ def _finish(sample: _Running) -> None:
         log.warning("the simulated device kills its process, as its prompt asked", extra={"action": "simulated_kill"})
         os.kill(os.getpid(), signal.SIGKILL)
     if prompt.startswith(FAIL_PROMPT):
-        sample.image.set_exception(SampleError("the simulated sample failed, as its prompt asked"))
-    else:
+        _fail(sample, SampleError("the simulated sample failed, as its prompt asked"))
+    elif sample.image.set_running_or_notify_cancel():
         seconds = time.monotonic() - sample.admitted_at
         sample.image.set_result(SampledImage(pixels=draw(sample.spec), seconds=seconds))
+
+
+def _fail(sample: _Running, exc: BaseException) -> None:
+    if sample.image.set_running_or_notify_cancel():  # false if it was cancelled
+        sample.image.set_exception(exc)

@@ -11,7 +11,7 @@ import pytest
 
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import DeviceError, InputError, SampleError, StorageError
+from ddim_core.errors import DeviceError, InputError, RunCancelledError, SampleError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from tests.unit.workers.samples import ScriptedSampler, items, loaded, picture, records
 from workers.board import Board
@@ -138,3 +138,26 @@ def failing_at(image: int, error: Exception) -> Callable[[SampleSpec], SampledIm
         return picture(spec)
 
     return answer
+
+
+def test_a_chunk_that_is_stopped_ends_with_the_reason_and_frees_the_device(
+    tmp_path: Path, encoders: ThreadPoolExecutor
+) -> None:
+    """Whether it waits for room or for its last images; nothing of it is left in the sampler's queue."""
+    submitted: list[Future[SampledImage]] = []
+
+    class Held(ScriptedSampler):
+        def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+            submitted.append(Future())
+            return submitted[-1]
+
+    for count in (20, 6):  # more than there is room for, and fewer
+        maker = make(Held(), tmp_path, encoders)
+        timer = threading.Timer(0.1, maker.stop, [RunCancelledError("the run was cancelled")])
+        timer.start()
+        with pytest.raises(RunCancelledError):
+            maker.make(items(count))
+        timer.join()
+        assert all(image.cancelled() for image in submitted)
+        with pytest.raises(RunCancelledError):
+            maker.make_one_by_one(items(1))
