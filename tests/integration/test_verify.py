@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.request import Request
 from ddim_core.errors import RunNotFoundError, RunUnfinishedError
 from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path
 from producer import Client
 from producer.verify import RunCheck
+from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand
+from tests.integration.worker_host import Workers, plan_run, send, wait_for
 from tests.unit.storage.runs import SmallRun, write_run
 
 RUN = SmallRun(
@@ -261,3 +264,25 @@ def test_a_manifest_with_many_chunks_is_checked_in_order(tmp_path: Path) -> None
     for chunk in (3, 77, 149):
         folder.store.delete(shard_path(chunk))
     assert [fault.path for fault in RunCheck(folder).faults()] == [shard_path(chunk) for chunk in (3, 77, 149)]
+
+
+def test_a_damaged_chunk_is_mended_by_making_it_again(
+    redis_server: RedisServer, tmp_path: Path, start_workers: Callable[..., Workers], fleet: FleetCommand
+) -> None:
+    """Without its part and the manifest the run is an unfinished one, and the shard comes out as it was."""
+    folder = plan_run(
+        str(tmp_path / "run"), [Request(prompt="a star", num_images_per_prompt=24, num_inference_steps=2)]
+    )
+    send(redis_server, folder)
+    start_workers("sim:1")
+    wait_for(lambda: folder.read_manifest() is not None, 30)
+    path = shard_path(1)
+    shard = folder.store.get(path)
+    change(folder, path, lambda data: flip(data, 600))
+    assert {line.split(":")[0] for line in faults(folder)} == {path}
+    folder.store.delete(part_path(1))
+    folder.store.delete("manifest.json")
+    assert fleet("resume", folder.url, "--broker", redis_server.url).stderr.startswith("queued 1 chunk of ")
+    wait_for(lambda: folder.read_manifest() is not None, 30)
+    assert faults(folder) == []
+    assert folder.store.get(path) == shard
