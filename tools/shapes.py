@@ -96,7 +96,7 @@ def _box(x: FloatArray, y: FloatArray, half_width: float, half_height: float) ->
 
 
 def _circle(x: FloatArray, y: FloatArray) -> FloatArray:
-    return np.hypot(x, y) - np.float32(0.98)
+    return np.asarray(np.hypot(x, y) - 0.98, dtype=np.float32)
 
 
 def _square(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -117,7 +117,7 @@ def _cross(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _ring(x: FloatArray, y: FloatArray) -> FloatArray:
-    return np.abs(np.hypot(x, y) - np.float32(0.78)) - np.float32(0.24)
+    return np.asarray(np.abs(np.hypot(x, y) - 0.78) - 0.24, dtype=np.float32)
 
 
 # Each maps unit coordinates (y down) to a distance from the outline: negative inside.
