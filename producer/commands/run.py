@@ -70,7 +70,9 @@ def _make(folder: RunFolder, devices: str, run: PreparedRun | None) -> RunStatus
             fleet.check()
             return progress.read()
 
-        return follow(read)
+        status = follow(read)
+    # What was in hand when the run was cancelled may have been committed since.
+    return RunProgress(folder, None).read() if status.state == "cancelled" else status
 
 
 @contextmanager
@@ -96,5 +98,8 @@ def _conclude(folder: RunFolder, status: RunStatus) -> None:
     click.echo(summary(status), err=True)
     images = "images" if folder.read_plan().container == "imagefolder" else "shards"
     click.echo(f"images:   {shown(f'{folder.url}/{images}')}")
-    click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")
+    if status.state == "finished":
+        click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")
     click.echo(f"report:   {shown(write_report(folder.url))}")
+    if status.state == "cancelled":
+        click.echo(f"to go on with it: ddim-fleet run --resume {folder.url}", err=True)

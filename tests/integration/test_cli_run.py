@@ -223,3 +223,18 @@ def test_bad_usage_of_run_starts_nothing(home: Path, arguments: list[str], messa
     assert code == 1
     assert re.fullmatch(f"ddim-fleet: error: {message}", err.strip())
     assert sorted(path.name for path in home.iterdir()) == ["prompts.txt", "tmp"]
+
+
+def test_a_run_that_is_cancelled_ends_and_says_how_to_go_on(home: Path) -> None:
+    """From another terminal; the same command again makes the rest."""
+    command = started(home, *SLOW)
+    wait_until_making(command, home / "out")
+    assert finish(started(home, "cancel", "out"))[0] == 0
+    code, out, err = finish(command, timeout_s=20)
+    assert code == 2
+    assert re.search(r"^cancelled: [1-9]\d* images made, 0 failed", err, re.M)
+    assert err.endswith(f"to go on with it: ddim-fleet run --resume {RunFolder(str(home / 'out')).url}\n")
+    assert "manifest:" not in out and not (home / "out" / "manifest.json").exists()
+    code, out, err = finish(started(home, *SLOW))
+    assert code == 0, err
+    assert re.search(r"^finished: 32 images made, 0 failed", err, re.M)
