@@ -1,4 +1,4 @@
-"""The sampling loop and the drop-in scheduler against mindone's own StableDiffusionPipeline, on the packaged checkpoint."""
+"""The sampling loop and the drop-in scheduler against mindone's StableDiffusionPipeline, on the packaged checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.usefixtures("
 Array = np.ndarray[Any, Any]
 
 STEPS = 4
-# Compiled and eager kernels, batches of 4 and of 1 rows, and float64 and float32 coefficients differ by about 1e-6 in the
+# Compiled and eager kernels, batches of 4 and of 1 rows, float64 and float32 coefficients differ by about 1e-6 in the
 # latents; where a value lies that near to the border between two of the 256 levels, the pixel moves by one.
 LEVELS = 1
 
@@ -32,7 +32,7 @@ def info() -> CheckpointInfo:
 
 @pytest.fixture(scope="module")
 def pipe(cpu: None, info: CheckpointInfo) -> Any:
-    """mindone's pipeline with the scheduler that the checkpoint's configuration describes."""
+    """Pipeline of mindone with the scheduler that the checkpoint's configuration describes."""
     from ddim_core.sampling.device import quiet_import
 
     with quiet_import():
@@ -121,7 +121,7 @@ def test_images_are_those_of_mindone(session: Any, pipe: Any, info: CheckpointIn
 
 
 def test_a_picture_of_another_size_is_that_of_mindone(session: Any, pipe: Any, info: CheckpointInfo) -> None:
-    """Graphs of another shape are compiled when they are needed; odd numbers of latent pixels pass the network's pooling."""
+    """Graphs of another shape are compiled when needed; odd numbers of latent pixels pass the network's pooling."""
     factor = info.vae_scale_factor
     spec = replace(spec_of(info, "a red star", 4), height=info.default_height + factor, width=info.default_width * 2)
     [image] = images_of(session, [spec])
