@@ -71,7 +71,8 @@ def _text(plan: RunPlan, facts: DatasetFacts) -> list[str]:
     return [
         f"# {markdown_text(_title(plan))}",
         "",
-        f"Images made from prompts by a diffusion model with DDIM: {facts.images}; {facts.failed} could not be made.",
+        f"Images made from prompts by a diffusion model with DDIM: {facts.images}; {facts.failed} could not be made. "
+        f"Run {plan.run_id}.",
         "",
         *_table(plan, facts),
         "",
@@ -100,7 +101,6 @@ def _table(plan: RunPlan, facts: DatasetFacts) -> list[str]:
     rows = {
         "model": plan.model.name,
         "model digest": plan.model.digest,
-        "run": plan.run_id,
         "requests": str(plan.request_count),
         "images": str(facts.images),
         "seed of the run": str(plan.seed),

@@ -130,13 +130,30 @@ def _write_card(run: OpenRun, files: list[FileEntry], records: Iterable[Record])
         facts.add(record)
         if run.plan.container == "imagefolder" and record.status == SUCCESS:
             lines += encode_lines([_metadata_row(record)])
-    written = {METADATA: bytes(lines)} if run.plan.container == "imagefolder" else {}
-    metadata = [file_entry(path, data) for path, data in written.items()]
-    written[CARD] = dataset_card(run.plan, facts)
-    written[CROISSANT] = croissant(run.plan, facts.images, [*files, *metadata])
-    for path, data in written.items():
-        run.folder.store.put(path, data)
-    return [file_entry(path, data) for path, data in written.items()]
+    entries = []
+    if run.plan.container == "imagefolder":
+        run.folder.store.put(METADATA, bytes(lines))
+        entries.append(file_entry(METADATA, bytes(lines)))
+    described = croissant(run.plan, facts.images, [*files, *entries])
+    for path, data in {CARD: dataset_card(run.plan, facts), CROISSANT: described}.items():
+        if _is_free(run, path):
+            run.folder.store.put(path, data)
+            entries.append(file_entry(path, data))
+    return entries
+
+
+def _is_free(run: OpenRun, path: str) -> bool:
+    """Return whether the card may be written: people make runs in folders that have a README of their own."""
+    try:
+        free = run.plan.run_id.encode() in run.folder.store.get(path)  # both cards name their run
+    except FileNotFoundError:
+        return True
+    if not free:
+        log.warning(
+            "a file that is not this run's is left as it is",
+            extra={"action": "card_not_written", "run": run.plan.run_id, "path": path},
+        )
+    return free
 
 
 def _metadata_row(record: Record) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def test_the_card_says_what_there_is_and_how_to_load_it() -> None:
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "shards/*.tar"}]}],
     }
     text = card.decode()
-    assert "\nImages made from prompts by a diffusion model with DDIM: 2; 1 could not be made.\n" in text
+    assert "\nImages made from prompts by a diffusion model with DDIM: 2; 1 could not be made. Run run-0001.\n" in text
     assert "\n| eta | 0\\, 0\\.5 |\n" in text and "\n| guidance\\_scale | 2\\, 7 |\n" in text
     assert "\n- a star\n- a moon\n" in text
 

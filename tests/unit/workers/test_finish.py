@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
-from ddim_core.contracts.manifest import ChunkStats, FileEntry
+from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest
+from ddim_core.storage.run_folder import RunFolder
+from tests.unit.storage.runs import write_run
 from tests.unit.workers.samples import plan
-from workers.finish import add_up
+from workers.board import Board
+from workers.finish import Finisher, add_up
+from workers.lease import Leases
+from workers.runs import OpenRun, Runs
 
 
 def stats(chunk: int) -> ChunkStats:
@@ -38,3 +44,38 @@ def test_a_manifest_adds_up_its_chunks_in_their_order() -> None:
         "2026-01-01T00:00:00.000+00:00",
         "2026-01-01T00:04:10.000+00:00",
     )
+
+
+def test_a_readme_that_was_there_before_is_left_as_it_is(tmp_path: Path) -> None:
+    """Somebody may make a run in the folder of a project; the run's own card is written anew."""
+    folder = small_run(tmp_path)
+    folder.store.put("README.md", b"# My project")
+    assert paths(finished(folder)) == {"croissant.json"}
+    assert folder.store.get("README.md") == b"# My project"
+    card = folder.store.get("croissant.json")
+    folder.store.put("croissant.json", card + b"\n")
+    folder.store.delete("README.md")
+    folder.store.delete("manifest.json")
+    assert paths(finished(folder)) == {"README.md", "croissant.json"}
+    assert folder.store.get("croissant.json") == card
+
+
+def small_run(tmp_path: Path) -> RunFolder:
+    """Return a run whose chunks are committed and whose manifest is missing."""
+    folder = write_run(str(tmp_path / "run"))
+    folder.store.delete("manifest.json")
+    return folder
+
+
+def finished(folder: RunFolder) -> Manifest:
+    """Finish the run, without Redis."""
+    board = Board("redis://127.0.0.1:1/0")
+    assert Finisher(board, Leases(board, "host/cpu:0/1"), Runs()).finish(OpenRun(folder, folder.read_plan()))
+    manifest = folder.read_manifest()
+    assert manifest is not None
+    return manifest
+
+
+def paths(manifest: Manifest) -> set[str]:
+    """Return the files at the top of a run's folder that the manifest lists."""
+    return {entry.path for entry in manifest.files if "/" not in entry.path}
