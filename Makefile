@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/first-run
 
-# The first interpreter that runs and is of a release MindSpore has wheels for. (A version manager's shim may exist and not run.)
-PYTHON ?= $(shell for p in python3.12 python3.11 python3.10 python3 python; do \
+# The first interpreter that runs and is of a release MindSpore has wheels for; 3.12 comes late because it needs MindSpore 2.7.2,
+# and mindone documents 2.7.1. (A version manager's shim may exist and not run.)
+PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3 python; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help

@@ -22,7 +22,7 @@ def main(out: str) -> None:
         for colour in COLOURS
         for shape in SHAPES
     ]
-    defaults = {"num_inference_steps": 20, "guidance_scale": 4.0, "guidance_rescale": 0.7}
+    defaults = {"num_inference_steps": 20, "guidance_scale": 2.0, "guidance_rescale": 0.7}
     run = client.submit(requests, out=out, container="imagefolder", defaults=defaults)
     status = run.wait()
     print(f"{status.images_made} made, {status.images_failed} failed")  # noqa: T201

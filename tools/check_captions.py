@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="checkpoint in the format of StableDiffusionPipeline")
     parser.add_argument("--count", type=int, default=200, help="how many held-out captions")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=4.0)
+    parser.add_argument("--guidance-scale", type=float, default=2.0)
     parser.add_argument("--guidance-rescale", type=float, default=0.7)
     parser.add_argument("--eta", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
