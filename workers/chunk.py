@@ -104,7 +104,11 @@ class ChunkWorker:
         try:
             self._with_lease(message, tally)
         except RunNotFoundError as exc:
-            log.error("this worker cannot see the run", extra={"action": "run_not_found", "error": str(exc)})
+            self.runs.forget(message.run_url, message.run_id)
+            log.error(
+                "a chunk was dropped, because its run cannot be seen from here",
+                extra={"action": "run_not_found", "chunk": message.chunk, "error": str(exc)},
+            )
         except RunCancelledError:
             tally.put_down(message.chunk)
             log.info(
@@ -112,7 +116,6 @@ class ChunkWorker:
                 extra={"action": "chunk_cancelled", "run": message.run_id, "chunk": message.chunk},
             )
         except (StorageError, CancelledError) as exc:
-            self.runs.forget(message.run_url, message.run_id)  # if it was deleted, the next look shall tell
             tally.give_back(message.chunk, PAUSE_S)
             log.error(
                 "a chunk was given up for now and will be queued again",
@@ -123,6 +126,7 @@ class ChunkWorker:
 
     def _with_lease(self, message: ChunkMessage, tally: Tally) -> None:
         run = self.runs.open(message.run_url, message.run_id)
+        run.confirm()
         if message.chunk >= run.plan.chunk_count:
             log.error("a message named a chunk that the run does not have", extra={"action": "no_such_chunk"})
         elif run.folder.is_committed(message.chunk):
@@ -134,7 +138,7 @@ class ChunkWorker:
     def _attempt(self, attempt: Attempt, message: ChunkMessage) -> None:
         try:
             self._make(attempt)
-        except (StorageError, CancelledError, RunCancelledError):
+        except (StorageError, CancelledError, RunCancelledError, RunNotFoundError):
             attempt.tally.excuse(attempt.chunk)
             raise
         except (CheckpointError, HostError) as exc:
@@ -165,6 +169,7 @@ class ChunkWorker:
         self._commit(attempt, rows, records)
 
     def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:
+        attempt.run.confirm()
         if attempt.run.folder.is_committed(attempt.chunk):  # another worker was faster; its files are these
             return self._committed(attempt.run, attempt.tally.settle(attempt.chunk))
         stats = commit_chunk(attempt.run.folder, attempt.chunk, rows, records, attempt.clock)

@@ -42,6 +42,7 @@ class Finisher:
         """Write the manifest if every chunk is committed; return whether the run is whole.
 
         Raises:
+            RunNotFoundError: The run is no longer there.
             StorageError: The store failed; the reconciler will ask again.
         """
         tally = Tally(self._board, run.plan.run_id)
@@ -57,6 +58,7 @@ class Finisher:
             self._leases.release(tally.keys.finishing)
 
     def _write(self, run: OpenRun) -> bool:
+        run.confirm()
         parts = run.folder.part_sizes()
         missing = set(range(run.plan.chunk_count)) - set(parts)
         if missing:
@@ -70,6 +72,7 @@ class Finisher:
             stats = list(readers.map(lambda chunk: _checked_stats(run.folder, chunk, parts[chunk]), chunks))
             extra = _write_card(run, [entry for each in stats for entry in each.files], _records(run, readers))
         manifest = add_up(run.plan, stats, extra)
+        run.confirm()  # adding up a large run takes minutes
         run.folder.write_manifest(manifest)
         log.info(
             "a run is whole",

@@ -18,7 +18,7 @@ from celery.worker import state as celery_state
 from pydantic import ValidationError
 
 from ddim_core.contracts.queue import FinishMessage
-from ddim_core.errors import FleetError, HostError, InputError, StorageError
+from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
 from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.finish import Finisher
@@ -146,6 +146,8 @@ class WorkerProcess:
             run = self._runs.open(message.run_url, message.run_id)
             self._finisher.finish(run)
         except (InputError, StorageError) as exc:
+            if isinstance(exc, RunNotFoundError):
+                self._runs.forget(message.run_url, message.run_id)
             log.error(
                 "a manifest could not be written",
                 extra={"action": "finish_failed", "run": message.run_id, "error": str(exc)},

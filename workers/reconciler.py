@@ -92,15 +92,22 @@ class Reconciler:
                 try:
                     self._register_if_unfinished(self._runs.open(url, run_id))
                 except (InputError, StorageError) as exc:
+                    self._forget_if_gone(url, run_id, exc)
                     log.warning("a run cannot be read", extra={"action": "run_unseen", "error": str(exc)})
 
     def _register_if_unfinished(self, run: OpenRun) -> None:
         run_id = run.plan.run_id
+        run.confirm()
         if run.folder.is_cancelled() or run.folder.read_manifest() is not None:
             self._runs.forget(run.folder.url, run_id)
         else:
             Tally(self._board, run_id).register(run.folder.url)
             log.warning("Redis had forgotten a run", extra={"action": "run_registered_again", "run": run_id})
+
+    def _forget_if_gone(self, url: str, run_id: str, exc: Exception) -> None:
+        """Drop the plan in memory if the run was deleted; a store that is away for a while is no reason to."""
+        if isinstance(exc, RunNotFoundError):
+            self._runs.forget(url, run_id)
 
     def _look_after(self, run_id: str, url: str, queued: Queued | None) -> None:
         watch = self._watches[run_id]
@@ -110,6 +117,7 @@ class Reconciler:
             # Another host may see the store that this one does not: let it have the lock for a round.
             self._board.ask(lambda redis: redis.delete(RECONCILER_LOCK), otherwise=0)
             self._rest = True
+            self._forget_if_gone(url, run_id, exc)
             watch.unseen_rounds += isinstance(exc, RunNotFoundError)
             if watch.unseen_rounds in (1, UNSEEN_ROUNDS):
                 log.warning("a run cannot be seen from here", extra={"action": "run_unseen", "error": str(exc)})
@@ -133,6 +141,7 @@ class Reconciler:
     def _compare_with_store(self, run: OpenRun, watch: Watch, missing: set[int]) -> None:
         if time.monotonic() < watch.next_listing_at:
             return None
+        run.confirm()
         if self._is_over(run):
             return None
         _list(run, watch)

@@ -20,6 +20,18 @@ class OpenRun:
     folder: RunFolder
     plan: RunPlan
 
+    def confirm(self) -> None:
+        """Make sure that the folder still holds this run: it may have been deleted, and another made in its place.
+
+        Raises:
+            RunNotFoundError: It does not.
+            StorageError: The store failed.
+        """
+        found = self.folder.read_plan().run_id
+        if found != self.plan.run_id:
+            rule = f"must be {self.plan.run_id}, got {found}; it was made anew"
+            raise RunNotFoundError(f"the run at {self.folder.url} {rule}")
+
 
 class Runs:
     """Opens runs by URL and remembers the last few; safe for threads."""
@@ -30,7 +42,7 @@ class Runs:
         self._lock = threading.Lock()
 
     def open(self, run_url: str, run_id: str) -> OpenRun:
-        """Return the run at ``run_url``.
+        """Return the run at ``run_url``, from memory if it is there; ``confirm`` tells whether that still holds.
 
         Raises:
             RunNotFoundError: There is no run, or it is another one than ``run_id``.

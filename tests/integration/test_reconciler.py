@@ -24,7 +24,7 @@ from ddim_core.contracts.queue import (
 from ddim_core.contracts.record import FAILED
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
-from ddim_core.errors import CheckpointError, DeviceError
+from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import plan_run
@@ -252,6 +252,38 @@ def test_a_run_that_was_deleted_is_forgotten_after_a_while(bench: Bench, folder:
     assert not bench.redis.exists(RUNS_KEY) and bench.queued() == []
 
 
+def test_a_chunk_of_a_run_that_was_made_anew_is_dropped(bench: Bench, folder: RunFolder) -> None:
+    """Whether the folder changed before the chunk was taken, or while its images were made."""
+    bench.chunks.sample(message(folder, 0))
+    before_taking, while_making = message(folder, 1), message(folder, 2)
+    bench.sampler.answer = _then(lambda: _made_anew(folder))
+    bench.chunks.sample(while_making)
+    bench.chunks.sample(before_taking)
+    assert folder.committed_chunks() == set() and folder.read_manifest() is None
+
+
+def test_the_manifest_of_a_run_that_was_made_anew_is_not_written(bench: Bench, folder: RunFolder) -> None:
+    """It would name the old run beside the new one's images."""
+    old = bench.runs.open(folder.url, keys(folder).run_id)
+    _made_anew(folder)
+    for chunk in range(3):
+        bench.chunks.sample(message(folder, chunk))
+    with pytest.raises(RunNotFoundError, match="it was made anew"):
+        bench.chunks.finisher.finish(old)
+    bench.chunks.sample(message(folder, 3))
+    manifest = folder.read_manifest()
+    assert manifest is not None and manifest.run_id == "run-made-anew"
+
+
+def test_the_reconciler_leaves_a_run_that_was_made_anew(bench: Bench, folder: RunFolder) -> None:
+    """It must neither queue the old run's chunks nor take the new one's for its own."""
+    bench.round()
+    _made_anew(folder)
+    for _ in range(UNSEEN_ROUNDS * 2):
+        bench.round()
+    assert bench.queued() == [] and not bench.redis.exists(RUNS_KEY)
+
+
 def test_a_message_that_comes_after_the_end_leaves_no_notes(bench: Bench, folder: RunFolder) -> None:
     """Redelivered chunks of finished runs must not fill Redis."""
     for chunk in (0, 1, 2, 3, 2):
@@ -359,6 +391,23 @@ def _breaks_with(prompt: str, image: int) -> Callable[[SampleSpec], SampledImage
 
     seeds = [derived_seed(0, "r2", number) for number in range(2)]
     return answer
+
+
+def _then(act: Callable[[], None]) -> Callable[[SampleSpec], SampledImage]:
+    """Return an answer that does something before it gives the picture."""
+
+    def answer(spec: SampleSpec) -> SampledImage:
+        act()
+        return picture(spec)
+
+    return answer
+
+
+def _made_anew(folder: RunFolder) -> None:
+    """Put another run of four chunks in the folder's place."""
+    shutil.rmtree(Path(folder.url.removeprefix("file://")))
+    requests = [Request(prompt=f"a moon {n}", num_images_per_prompt=2, num_inference_steps=1) for n in range(4)]
+    plan_run(folder.url, requests, images_per_chunk=2, run_id="run-made-anew")
 
 
 def _report(bench: Bench, worker_id: str) -> None:
