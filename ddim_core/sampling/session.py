@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from itertools import islice, takewhile
 from typing import TypeAlias
 
 from mindspore import Tensor
@@ -124,15 +125,23 @@ class DeviceSession:
     def _decode_when_due(self) -> list[Outcome]:
         self._undecoded_steps = self._undecoded_steps + 1 if self._undecoded else 0
         outcomes: list[Outcome] = []
-        while self._undecoded and self._decode_is_due():
-            count = min(self._settings.decode_batch, len(self._undecoded))
-            outcomes += self._decode([self._undecoded.popleft() for _ in range(count)])
+        while self._undecoded and self._decode_is_due(batch := self._next_batch()):
+            for _ in batch:
+                self._undecoded.popleft()
+            outcomes += self._decode(batch)
         return outcomes
 
-    def _decode_is_due(self) -> bool:
-        # When a shape's last sample retires nothing runs, so one batch never holds two shapes.
-        full = len(self._undecoded) >= self._settings.decode_batch
-        return full or not self._engine.running or self._undecoded_steps >= _DECODE_PATIENCE_STEPS
+    def _next_batch(self) -> list[_Finished]:
+        """Return the first in line and those of its shape that follow, at most a decoder's batch."""
+        shape = self._undecoded[0].sample.shape
+        alike = takewhile(lambda finished: finished.sample.shape == shape, self._undecoded)
+        return list(islice(alike, self._settings.decode_batch))
+
+    def _decode_is_due(self, batch: list[_Finished]) -> bool:
+        # A shape's last running sample may be cancelled or fail while others of it wait here; none joins them then.
+        joined = any(sample.shape == batch[0].sample.shape for sample in self._engine.running)
+        full = len(batch) == self._settings.decode_batch
+        return full or not joined or self._undecoded_steps >= _DECODE_PATIENCE_STEPS
 
     def _decode(self, batch: list[_Finished]) -> list[Outcome]:
         self._undecoded_steps = 0

@@ -1,0 +1,121 @@
+"""The sampling loop around a model of a few operators: which pictures share a decoder's batch, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+ms = pytest.importorskip("mindspore")
+from ddim_core.sampling import device  # noqa: E402 - needs MindSpore
+
+device.start("CPU")  # before anything imports mindone
+with device.quiet_import():
+    from ddim_core.checkpoints import describe, resolve
+    from ddim_core.contracts.sample import SampleSpec
+    from ddim_core.sampling import session as session_module
+    from ddim_core.sampling.pipeline import Decoded
+    from ddim_core.sampling.session import DeviceSession
+    from ddim_core.sampling.settings import SamplingSettings
+    from ddim_core.sampling.ticket import Outcome, Ticket
+
+pytestmark = pytest.mark.mindspore
+
+INFO = describe(resolve("shapes"))
+FACTOR = INFO.vae_scale_factor
+SMALL = SampleSpec("a", "", 7, 0, 4, 4.0, 0.0, 0.0, 16, 16, INFO.schedule)
+WIDE = replace(SMALL, width=32)
+SHORT, LONG = replace(SMALL, num_inference_steps=2), replace(SMALL, num_inference_steps=50)
+MOST_STEPS = 100
+
+
+class _Denoiser(ms.nn.Cell):  # type: ignore[name-defined,misc]
+    def construct(self, x: Any, timestep: Any, text: Any) -> Any:
+        return x * 0.5
+
+
+class _Model:
+    """Takes the place of a checkpoint's networks."""
+
+    def __init__(self, info: Any, **options: Any) -> None:
+        self.denoiser = _Denoiser()
+        self.batches: list[list[tuple[int, ...]]] = []
+
+    def call_eagerly(self) -> None:
+        """Do nothing: the denoiser compiles in any thread."""
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        return 4, height // FACTOR, width // FACTOR
+
+    def encode(self, prompts: Sequence[str]) -> list[Any]:
+        return [ms.Tensor(np.zeros((2, 3), np.float32))] * len(prompts)
+
+    def decode(self, latents: Sequence[Any], batch: int) -> list[Decoded]:
+        stacked = np.stack([latent.asnumpy() for latent in latents])
+        self.batches.append([latent.shape for latent in latents])
+        return [Decoded(np.zeros((8, 8, 3), np.uint8), bool(np.isfinite(latent).all())) for latent in stacked]
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> DeviceSession:
+    monkeypatch.setattr(session_module, "StableDiffusion", _Model)
+    return DeviceSession(SamplingSettings(INFO.folder, slots=2, decode_batch=4), INFO)
+
+
+def submit(session: DeviceSession, *specs: SampleSpec) -> list[Ticket]:
+    tickets = [Ticket(spec, Future()) for spec in specs]
+    assert session.submit(tickets) == []
+    return tickets
+
+
+def finish(session: DeviceSession) -> dict[Ticket, Outcome]:
+    """Step until nothing is left; return how each ticket ended."""
+    outcomes: list[Outcome] = []
+    for _ in range(MOST_STEPS):
+        outcomes += session.step()
+        if session.idle:
+            return {outcome.ticket: outcome for outcome in outcomes}
+    raise AssertionError(f"still busy after {MOST_STEPS} steps")
+
+
+def test_pictures_of_two_shapes_are_not_decoded_together_after_a_cancellation(session: DeviceSession) -> None:
+    """A finished picture waits for company; when the one it waits for is cancelled, the next shape's must not join."""
+    done, endless, wide = submit(session, SHORT, LONG, WIDE)
+    assert session.step() + session.step() == []
+    assert endless.future.cancel()
+    ended = finish(session)
+    assert {ended[ticket].error for ticket in (done, wide)} == {None}
+    assert endless not in ended
+
+
+def test_pictures_of_two_shapes_are_not_decoded_together_after_a_device_failure(
+    session: DeviceSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was finished before the failure is decoded by itself, and not kept waiting."""
+    done, lost, wide = submit(session, SHORT, LONG, WIDE)
+    assert session.step() + session.step() == []
+    runner = session._runner
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "advance", _fail)
+        assert [outcome.ticket for outcome in session.step()] == [lost]
+    ended = finish(session)
+    assert {ended[ticket].error for ticket in (done, wide)} == {None}
+
+
+def _fail(running: object) -> None:
+    raise RuntimeError("Kernel launch failed")
+
+
+def test_pictures_of_one_shape_share_a_batch(session: DeviceSession) -> None:
+    """The decoder's cost is that of its whole batch, so finished pictures wait a few steps to fill it."""
+    model: Any = session._model
+    model.batches.clear()
+    finish_together = submit(
+        session, *[replace(SMALL, guidance_scale=1.0, num_inference_steps=n) for n in (2, 3, 4, 5)]
+    )
+    assert all(outcome.error is None for outcome in finish(session).values())
+    assert [len(batch) for batch in model.batches] == [len(finish_together)]
