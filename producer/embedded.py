@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from ddim_core.checkpoints.folder import PACKAGED
 from ddim_core.errors import BrokerError, HostError, InputError
 from producer.broker import Broker
 from producer.child import Child, last_line, running, words_of
@@ -66,8 +67,10 @@ class LocalFleet:
 
 
 @contextmanager
-def local_fleet(devices: str) -> Iterator[LocalFleet]:
+def local_fleet(devices: str, model: str, checkpoint: Path) -> Iterator[LocalFleet]:
     """Start Redis and workers on ``devices``, and stop them when the block ends, however it ends.
+
+    The workers load one checkpoint: the folder ``checkpoint``, for plans that call it ``model``.
 
     Raises:
         InputError: The devices are misspelt.
@@ -76,7 +79,8 @@ def local_fleet(devices: str) -> Iterator[LocalFleet]:
     folder = Path(tempfile.mkdtemp(prefix="ddim-fleet-"))
     keep = False
     try:
-        with _redis(folder) as (redis, url), _workers(devices, url, folder) as workers:
+        arguments = ["--devices", devices, *models_option(model, checkpoint, folder)]
+        with _redis(folder) as (redis, url), _workers(arguments, url, folder) as workers:
             fleet = LocalFleet(Broker(url), redis, workers)
             fleet.wait_for_workers()
             yield fleet
@@ -94,6 +98,19 @@ def redis_server() -> str | None:
     folders = (package.submodule_search_locations or []) if package else []
     carried = [shutil.which("redis-server", path=str(Path(folder) / "bin")) for folder in folders]
     return next(filter(None, carried), None) or shutil.which("redis-server")
+
+
+def models_option(model: str, checkpoint: Path, folder: Path) -> list[str]:
+    """Return the workers' arguments for a checkpoint that a plan calls ``model``; makes a link to it in ``folder``.
+
+    Workers look for the last part of the plan's name. The checkpoint may have another: it was moved, or is a link.
+    """
+    if model in PACKAGED:
+        return []
+    models = folder / "models"
+    models.mkdir()
+    (models / PurePath(model).name).symlink_to(checkpoint.resolve(), target_is_directory=True)
+    return ["--models", str(models)]
 
 
 def check_host() -> str:
@@ -123,8 +140,8 @@ def _redis(folder: Path) -> Iterator[tuple[Child, str]]:
 
 
 @contextmanager
-def _workers(devices: str, broker_url: str, folder: Path) -> Iterator[Child]:
-    command = [sys.executable, "-m", "workers", "--devices", devices]
+def _workers(arguments: list[str], broker_url: str, folder: Path) -> Iterator[Child]:
+    command = [sys.executable, "-m", "workers", *arguments]
     environment = {"DDIM_FLEET_BROKER": broker_url}  # as above: it holds the password
     with running("the workers' supervisor", command, folder / "workers.log", environment=environment) as workers:
         yield workers

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ddim_core.checkpoints.folder import PACKAGED, describe, digest, resolve
 from ddim_core.contracts.plan import ModelRef
+from ddim_core.errors import CheckpointError
 from ddim_core.schedule import ScheduleConfig
 
 
@@ -37,12 +38,26 @@ def read_model(name_or_path: str) -> Model:
         CheckpointError: There is none, a file is missing, or its weights are pickled.
     """
     folder = resolve(name_or_path)
+    path = Path(folder).absolute()
     info = describe(folder)
     return Model(
-        name=name_or_path if name_or_path in PACKAGED else str(Path(folder).absolute()),
+        # Workers know a folder by its last part, which must be a name and not "..".
+        name=name_or_path if name_or_path in PACKAGED else str(path.resolve() if ".." in path.parts else path),
         digest=digest(folder),
         schedule=info.schedule,
         size_factor=info.vae_scale_factor,
         default_height=info.default_height,
         default_width=info.default_width,
     )
+
+
+def checkpoint_of(model: ModelRef) -> Path:
+    """Return the folder of a written plan's checkpoint on this machine.
+
+    Raises:
+        CheckpointError: It is not where it was when the run was planned, or is another one now.
+    """
+    folder = resolve(model.name)
+    if (found := digest(folder)) != model.digest:
+        raise CheckpointError(f"checkpoint {model.name} must have digest {model.digest}, got {found}; put it back")
+    return folder

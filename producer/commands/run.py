@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from ddim_core.checkpoints.folder import resolve
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
 from producer.commands.options import options_of, run_options
 from producer.display import exit_code, follow, shown, summary
-from producer.embedded import check_host, local_fleet
+from producer.embedded import LocalFleet, check_host, local_fleet
 from producer.inputs import read_rows, source_of
+from producer.model import checkpoint_of
 from producer.progress import RunProgress, RunStatus
 from producer.report import write_report
 from producer.submission import PreparedRun, prepared, resume
@@ -42,37 +45,46 @@ def command(prompts: str | None, run_url: str | None, devices: str, **given: Any
         if prompts is None:
             raise click.UsageError("Missing argument 'PROMPTS'.", click.get_current_context())
         with prepared(read_rows(prompts), source_of(prompts), options_of(given)) as run:
-            folder, status = run.folder, _make(run.folder, devices, run)
+            folder, status = run.folder, _make(run.folder, devices, run, resolve(given["model"]))
     else:
         if prompts or given["out"]:
             raise click.UsageError("--resume must stand without PROMPTS and --out.", click.get_current_context())
         folder = RunFolder(run_url)
-        status = _make(folder, devices, None)
+        status = _make(folder, devices, None, None)
     _conclude(folder, status)
     return exit_code(status)
 
 
-def _make(folder: RunFolder, devices: str, run: PreparedRun | None) -> RunStatus:
-    """Make what is missing of a run; ``run`` is written first if nobody did."""
+def _make(folder: RunFolder, devices: str, run: PreparedRun | None, checkpoint: Path | None) -> RunStatus:
+    """Make what is missing of a run; ``run`` is written first if nobody did.
+
+    Without ``checkpoint``, it lies where the plan says.
+    """
     is_new = run is not None and run.written_plan() is None
     if not is_new:
         before = RunProgress(folder, None).read()
         click.echo(f"the run is there already, {before.images_made} of {before.images_total} images made", err=True)
         if before.state == "finished":
             return before
-    with _interruptible(folder), local_fleet(devices) as fleet:
+    model = run.plan.model if run is not None and is_new else folder.read_plan().model
+    with _interruptible(folder), local_fleet(devices, model.name, checkpoint or checkpoint_of(model)) as fleet:
         if run is not None and is_new:
             run.write()
-        resume(folder, fleet.broker)
-        progress = RunProgress(folder, fleet.broker)
-
-        def read() -> RunStatus:
-            fleet.check()
-            return progress.read()
-
-        status = follow(read)
+        status = _follow(folder, fleet)
     # What was in hand when the run was cancelled may have been committed since.
     return RunProgress(folder, None).read() if status.state == "cancelled" else status
+
+
+def _follow(folder: RunFolder, fleet: LocalFleet) -> RunStatus:
+    """Queue what is missing of a run, and show its progress until it is over."""
+    resume(folder, fleet.broker)
+    progress = RunProgress(folder, fleet.broker)
+
+    def read() -> RunStatus:
+        fleet.check()
+        return progress.read()
+
+    return follow(read)
 
 
 @contextmanager

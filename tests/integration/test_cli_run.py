@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ddim_core.checkpoints import digest, resolve
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.fleet_command import started
+from workers.checkpoints import Checkpoints
 
 # About ten seconds: long enough to be stopped in between, and a second from one chunk to the next.
 SLOW = ("run", "prompts.txt", "--out", "out", "--devices", "sim:1:100", "--num-inference-steps", "10")
@@ -31,6 +34,12 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def own_model(home: Path) -> Path:
+    """Give a checkpoint folder that no package knows, as a person keeps it."""
+    return shutil.copytree(resolve("shapes"), home / "models" / "my-shapes")
+
+
 @pytest.fixture(autouse=True)
 def own_temporary_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the run's logs and Redis live where the test can look."""
@@ -42,12 +51,16 @@ def finish(command: subprocess.Popen[str], timeout_s: float = 90) -> tuple[int, 
     return command.returncode, out, err
 
 
-def wait_until_making(command: subprocess.Popen[str], folder: Path) -> None:
+def wait_until(happened: Callable[[], object], command: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 60
-    while not list((folder / "parts").glob("*.parquet")):
+    while not happened():
         assert command.poll() is None, command.communicate()
-        assert time.monotonic() < deadline, "the run must make a chunk within 60 s"
+        assert time.monotonic() < deadline, "it must happen within 60 s"
         time.sleep(0.1)
+
+
+def wait_until_making(command: subprocess.Popen[str], folder: Path) -> None:
+    wait_until(lambda: list((folder / "parts").glob("*.parquet")), command)
 
 
 def programs_of(home: Path) -> dict[int, str]:
@@ -95,17 +108,19 @@ def test_run_makes_images_manifest_and_report(home: Path) -> None:
 
 @pytest.mark.mindspore
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_run_makes_real_images(home: Path) -> None:
-    """With the model that comes along, on the CPU: no simulated device shows that the parts fit together."""
+@pytest.mark.timeout(900)
+def test_a_run_makes_real_images_with_a_model_of_ones_own(home: Path, own_model: Path) -> None:
+    """On the CPU: no simulated device shows that the parts fit together."""
     if find_spec("mindspore") is None:
         pytest.skip("needs the extra 'worker'")
-    arguments = ("run", "prompts.txt", "--out", "out", "--devices", "cpu:1", "--format", "imagefolder")
-    code, out, err = finish(started(home, *arguments, "--num-inference-steps", "3"), timeout_s=500)
+    arguments = ("run", "prompts.txt", "--out", "out", "--devices", "cpu:1", "--model", "models/my-shapes")
+    arguments += ("--format", "imagefolder", "--num-inference-steps", "3")
+    code, out, err = finish(started(home, *arguments), timeout_s=800)
     assert code == 0, err
     assert "starting: compiling on 1 device" in err
     records = list(RunFolder(str(home / "out")).records())
     assert [(record.device_kind, record.width, record.height) for record in records] == [("cpu", 64, 64)] * 4
+    assert {(record.model, record.status) for record in records} == {(str(own_model), "success")}
     for record in records:
         assert record.path is not None
         with Image.open(home / "out" / record.path) as image:
@@ -113,6 +128,32 @@ def test_a_run_makes_real_images(home: Path) -> None:
             assert len(image.getcolors(64 * 64) or []) > 100
     assert len({record.sha256 for record in records}) == 4
     assert "report:" in out
+
+
+def models_given(home: Path) -> str:
+    """Return the ``--models`` of the workers that run now."""
+    [models] = {match[1] for line in programs_of(home).values() if (match := re.search(r"--models (\S+)", line))}
+    return models
+
+
+def test_a_model_of_ones_own_is_found_by_the_workers(home: Path, own_model: Path) -> None:
+    """When the run goes on, too; simulated devices load nothing, so the workers' own search is asked."""
+    arguments = ("--model", "models/my-shapes")
+    slow = started(home, *SLOW, *arguments)
+    for going_on in ((*SLOW, *arguments), ("run", "--resume", "out", "--devices", "sim:1:100"), None):
+        wait_until_making(slow, home / "out")
+        plan = RunFolder(str(home / "out")).read_plan()
+        assert plan.model.name == str(own_model)
+        assert digest(Checkpoints([models_given(home)]).find(plan.model)) == digest(own_model)
+        slow.send_signal(signal.SIGINT)
+        assert finish(slow)[0] == 130
+        if going_on:
+            slow = started(home, *going_on)
+            wait_until(lambda: "--models" in " ".join(programs_of(home).values()), slow)
+    (own_model / "unet" / "config.json").write_text((own_model / "unet" / "config.json").read_text() + "\n")
+    code, _, err = finish(started(home, "run", "--resume", "out", "--devices", "sim:1"))
+    assert code == 1
+    assert re.search(r"error: checkpoint \S+/my-shapes must have digest sha256:\w+, got sha256:\w+; put it back$", err)
 
 
 def test_a_run_goes_to_a_bucket_as_well(home: Path, s3_url: str) -> None:
