@@ -18,6 +18,13 @@ PACKAGED = ("shapes",)
 _INDEX = "model_index.json"
 _SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 _TOKENIZER_FILES = ("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json")
+# CLIPTokenizer reads these where they exist and tokenizer_config.json has no added_tokens_decoder, as in Stable
+# Diffusion 1.5. It reads chat templates too, which no prompt passes through.
+_OPTIONAL_TOKENIZER_FILES = (
+    "tokenizer/added_tokens.json",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer.json",
+)
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _BLOCK_BYTES = 1 << 20
 
@@ -48,7 +55,7 @@ class CheckpointInfo:
     schedule: ScheduleConfig
     """The checkpoint's own scheduler, which requests override."""
     files: Mapping[str, int]
-    """Size in bytes of every file that is read, by its path in the folder, sorted."""
+    """Size in bytes of every file that decides what is made, by its path in the folder, sorted."""
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -116,6 +123,7 @@ def _files(folder: Path, parts: Mapping[str, tuple[str, str]]) -> dict[str, int]
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"a checkpoint must hold {name}, got none in {folder}")
+    names += [name for name in _OPTIONAL_TOKENIZER_FILES if (folder / name).is_file()]
     return {name: (folder / name).stat().st_size for name in sorted(names)}
 
 

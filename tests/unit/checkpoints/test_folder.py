@@ -172,6 +172,18 @@ def test_the_digest_covers_names_and_contents(folder: Path) -> None:
     assert digest(folder) == before
 
 
+@pytest.mark.parametrize("name", ["added_tokens.json", "special_tokens_map.json", "tokenizer.json"])
+def test_the_digest_covers_what_the_tokenizer_reads_where_it_exists(folder: Path, name: str) -> None:
+    """Another padding token in special_tokens_map.json makes other pictures."""
+    before = digest(folder)
+    (folder / "tokenizer" / name).write_text("{}")
+    added = digest(folder)
+    (folder / "tokenizer" / name).write_text("[]")
+    assert len({before, added, digest(folder)}) == 3
+    (folder / "tokenizer" / name).unlink()
+    assert digest(folder) == before
+
+
 def test_the_packaged_checkpoint_has_a_name(tmp_path: Path) -> None:
     """`shapes` works without a download; any other name is a path."""
     assert describe(resolve("shapes")).default_height == 64
