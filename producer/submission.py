@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.errors import BrokerError, Fault, RunExistsError
 from ddim_core.storage.objects import normalise_url
-from ddim_core.storage.run_folder import RunFolder
+from ddim_core.storage.run_folder import PLAN, RunFolder
 from producer.broker import Broker
 from producer.model import read_model
 from producer.planning import RunOptions, Spool, chunk_files, is_same_run, plan_run, spooled
@@ -37,6 +37,7 @@ class PreparedRun:
                     f"the output must be a folder without a run, but {self.folder.url} holds parts of one that has no "
                     "run.json; choose another"
                 )
+            self._refuse_another(self.folder.read_claim())
             return None
         written = self.folder.read_plan()
         if not is_same_run(written, self.plan):
@@ -46,17 +47,45 @@ class PreparedRun:
             )
         return written
 
-    def write(self) -> None:
-        """Write the chunks, then the plan, which makes them a run.
+    def write(self) -> RunPlan:
+        """Write the chunks, then the plan, which makes them a run; return the plan.
+
+        Its name is that of an earlier try at this same run, if that one came as far as to claim the folder.
 
         Raises:
             OutputError: The store takes no objects.
             RunExistsError: Somebody else's run got there first.
         """
         self.folder.store.check_writable()
-        for chunk, data in enumerate(chunk_files(self.spool, self.plan.images_per_chunk)):
+        claimed = self.folder.claim(self.plan)
+        self._refuse_another(claimed)
+        plan = self.plan.model_copy(update={"run_id": claimed.run_id, "created_at": claimed.created_at})
+        for chunk, data in enumerate(chunk_files(self.spool, plan.images_per_chunk)):
             self.folder.write_chunk(chunk, data)
-        self.folder.write_plan(self.plan)
+        self.folder.write_plan(plan)
+        self._check_claim(plan)
+        return plan
+
+    def _refuse_another(self, claimed: RunPlan | None) -> None:
+        """Raise RunExistsError if the folder is claimed for another run; this same one may be finished by anybody."""
+        if claimed is not None and not is_same_run(claimed, self.plan):
+            url = self.folder.url
+            raise RunExistsError(
+                f"the output must be a folder without a run, but {url} is claimed by run {claimed.run_id} "
+                f"({claimed.image_count} images, {claimed.created_at}); choose another, or, if its producer died "
+                f"before it wrote {PLAN}, give that one's command again or delete the folder"
+            )
+
+    def _check_claim(self, plan: RunPlan) -> None:
+        """Raise RunExistsError if another producer took the folder too, as a store without conditional puts lets it."""
+        claimed = self.folder.read_claim()
+        if claimed is None or claimed.run_id != plan.run_id:
+            if self.folder.has_plan() and self.folder.read_plan().run_id == plan.run_id:
+                self.folder.remove_plan()
+            raise RunExistsError(
+                f"the output must be one run's alone, but another producer claimed {self.folder.url} at the same "
+                "moment; nothing is queued, choose another folder"
+            )
 
 
 @contextmanager
@@ -88,8 +117,7 @@ def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker
                 f"the output must be a folder without a run, but {run.folder.url} holds this same one; "
                 f"to go on with it: ddim-fleet resume {run.folder.url}"
             )
-        run.write()
-        enqueue(run.folder, run.plan, broker)
+        enqueue(run.folder, run.write(), broker)
     return run.folder
 
 

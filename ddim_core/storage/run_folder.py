@@ -21,6 +21,7 @@ from ddim_core.errors import RunExistsError, RunNotFoundError, StorageError
 from ddim_core.storage.objects import ObjectStore
 
 PLAN = "run.json"
+CLAIM = "claim.json"
 MANIFEST = "manifest.json"
 REPORT = "report.html"
 CANCELLED = "cancelled"
@@ -85,14 +86,33 @@ class RunFolder:
         self.store = ObjectStore(url)
         self.url = self.store.url
 
+    def claim(self, plan: RunPlan) -> RunPlan:
+        """Take the folder for a run before its first chunk is written; return the plan of whoever has it now.
+
+        It stays when the run is written: a second producer may have looked for ``run.json`` before that.
+        """
+        self.store.put_new(CLAIM, _as_json(plan))
+        return self.read_claim() or plan
+
+    def read_claim(self) -> RunPlan | None:
+        """Return the plan of the run that the folder was taken for, or None if it is free."""
+        try:
+            return self._read(CLAIM, RunPlan)
+        except FileNotFoundError:
+            return None
+
     def write_plan(self, plan: RunPlan) -> None:
         """Write ``run.json``, which makes the folder a run.
 
         Raises:
             RunExistsError: There is one already.
         """
-        if not self.store.put_new(PLAN, plan.model_dump_json(indent=2).encode() + b"\n"):
+        if not self.store.put_new(PLAN, _as_json(plan)):
             raise RunExistsError(f"the output must be a folder without a run, but {self.url} holds one; choose another")
+
+    def remove_plan(self) -> None:
+        """Take ``run.json`` away, so that the folder is no run."""
+        self.store.delete(PLAN)
 
     def has_plan(self) -> bool:
         """Return whether the folder is a run."""
@@ -188,6 +208,10 @@ class RunFolder:
             return model.model_validate(json.loads(data))
         except (ValidationError, ValueError) as exc:
             raise StorageError(f"{self.url}/{path} is damaged: {_first_fault(exc)}") from exc
+
+
+def _as_json(plan: RunPlan) -> bytes:
+    return plan.model_dump_json(indent=2).encode() + b"\n"
 
 
 def _first_fault(exc: Exception) -> str:
