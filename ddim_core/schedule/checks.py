@@ -77,6 +77,7 @@ def number(name: str, value: object, allowed: Interval) -> float:
 
 def numbers(name: str, values: object, allowed: Interval) -> tuple[float, ...]:
     """Return ``values``, a list, tuple or 1-d array, as a tuple of floats within ``allowed``."""
-    if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, np.ndarray)):
+    single = isinstance(values, (str, bytes)) or (isinstance(values, np.ndarray) and values.ndim == 0)
+    if single or not isinstance(values, (Sequence, np.ndarray)):
         raise ScheduleError(f"{name} must be a list of numbers, got {values!r:.80}")
     return tuple(number(f"{name}[{i}]", value, allowed) for i, value in enumerate(values))

@@ -56,6 +56,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"sample_max_value": -1.0}, "sample_max_value must be a finite number above 0, got -1.0"),
     ({"dynamic_thresholding_ratio": 1.01}, "dynamic_thresholding_ratio must be a number in [0, 1], got 1.01"),
     ({"trained_betas": "0.1"}, "trained_betas must be a list of numbers, got '0.1'"),
+    ({"trained_betas": np.array(0.1)}, "trained_betas must be a list of numbers, got array(0.1)"),
     ({"trained_betas": {0: 0.1}}, "trained_betas must be a list of numbers, got {0: 0.1}"),
     ({"trained_betas": [0.1, 2.0], "num_train_timesteps": 2}, "trained_betas[1] must be a number in [0, 1], got 2.0"),
     ({"trained_betas": [[0.1]], "num_train_timesteps": 1}, "trained_betas[0] must be a number in [0, 1], got [0.1]"),

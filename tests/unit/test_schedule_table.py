@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,32 @@ def test_zero_snr_rescale_ends_at_exactly_zero_and_keeps_the_first_alpha_bar(bet
     assert rescaled[-1] == 0.0
     assert rescaled[0] == pytest.approx(plain[0], rel=1e-15)
     assert (np.diff(rescaled) < 0).all()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"beta_start": 0, "beta_end": 0},
+        {"num_train_timesteps": 2, "beta_end": 0},
+        {"num_train_timesteps": 2, "trained_betas": (1.0, 0.5)},
+        {"num_train_timesteps": 3, "beta_start": 1e-20, "beta_end": 1e-20},
+    ],
+)
+def test_a_zero_snr_rescale_of_betas_that_add_no_noise_is_refused(parameters: dict[str, Any]) -> None:
+    """No factor brings a constant alpha_bar down to 0 and leaves its start; the person learns what to raise."""
+    config = ScheduleConfig(rescale_betas_zero_snr=True, prediction_type="v_prediction", **parameters)
+    for compute in (alpha_bar, betas, lambda config: step_table(config, 1)):
+        with pytest.raises(ScheduleError, match=r"betas must add noise after .*; raise beta_end or set rescale_"):
+            compute(config)
+
+
+def test_betas_are_one_once_no_signal_is_left() -> None:
+    """There 0 / 0 says nothing about them, and the rescale may reach 0 before the last timestep."""
+    config = ScheduleConfig(
+        num_train_timesteps=3, trained_betas=(0.1, 0.5, 0.0), rescale_betas_zero_snr=True, prediction_type="sample"
+    )
+    assert alpha_bar(config).tolist() == [pytest.approx(0.9), 0.0, 0.0]
+    assert betas(config).tolist() == [pytest.approx(0.1), 1.0, 1.0]
 
 
 def test_rescaled_betas_give_the_rescaled_alpha_bar() -> None:
