@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 5
 """After so many attempts that failed through no fault of the store, what cannot be made is committed as failed."""
 CAREFUL_FROM_ATTEMPT = 3
-"""From this attempt on, images are made one by one: no worker returned from the chunk, so an image may kill them."""
+"""From this attempt on, images are made one by one and no other chunk's beside them: no worker returned from the
+chunk, so one of its images may kill them."""
 PAUSE_S = 5.0
 """Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
 MAX_PAUSE_S = 60.0
@@ -151,7 +152,8 @@ class ChunkWorker:
     def _make(self, attempt: Attempt) -> None:
         items = attempt.items()
         plan = attempt.run.plan
-        with self.samplers.use(plan.model) as loaded:
+        careful = attempt.number >= CAREFUL_FROM_ATTEMPT
+        with self.samplers.use(plan.model, alone=careful) as loaded:
             records = RecordMaker(plan, loaded.facts, self.worker_id, attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,
@@ -163,7 +165,6 @@ class ChunkWorker:
                 Progress(attempt.tally, attempt.chunk, self.meter),
                 last=attempt.number >= MAX_ATTEMPTS,
             )
-            careful = attempt.number >= CAREFUL_FROM_ATTEMPT
             with self.cancels.over(attempt.run.folder, lambda: maker.stop(RunCancelledError("the run was cancelled"))):
                 rows = maker.make_one_by_one(items) if careful else maker.make(items)
         self._commit(attempt, rows, records)

@@ -60,6 +60,7 @@ class ChunkMaker:
         try:
             return self._make(items)
         except Exception:
+            self._clear_device()
             if self._stopped_by is not None:
                 raise self._stopped_by from None
             raise
@@ -67,6 +68,9 @@ class ChunkMaker:
     def stop(self, why: FleetError) -> None:
         """End the attempt with ``why``, from any thread; what the device is at for it is dropped at the next step."""
         self._stopped_by = self._ended_by = why
+        self._clear_device()
+
+    def _clear_device(self) -> None:
         for sampled in self._on_device.copy():
             sampled.cancel()
 

@@ -65,23 +65,30 @@ class Samplers:
         self._digest: str | None = None
         self._loaded: LoadedSampler | None = None
         self._users = 0
+        self._lent_alone = False
+        self._waiting_alone = 0
         self._last_work = Work()
 
     @contextmanager
-    def use(self, model: ModelRef) -> Iterator[LoadedSampler]:
+    def use(self, model: ModelRef, *, alone: bool = False) -> Iterator[LoadedSampler]:
         """Lend the sampler of ``model``; waits while chunks of another checkpoint use theirs.
+
+        Args:
+            model: The checkpoint.
+            alone: Lend it to nobody else meanwhile, so that whatever kills the process is the borrower's.
 
         Raises:
             CheckpointError: The checkpoint is not here, or not the one that the plan was made for.
             HostError: This host cannot sample at all.
             DeviceError: The device failed while the checkpoint was loaded.
         """
-        loaded = self._acquire(model)
+        loaded = self._acquire(model, alone)
         try:
             yield loaded
         finally:
             with self._changed:
                 self._users -= 1
+                self._lent_alone = False
                 self._changed.notify_all()
 
     def steps(self) -> int:
@@ -103,16 +110,28 @@ class Samplers:
         with self._changed:
             self._unload()
 
-    def _acquire(self, model: ModelRef) -> LoadedSampler:
+    def _acquire(self, model: ModelRef, alone: bool) -> LoadedSampler:
         load = self._find(model)  # before anything is unloaded: a run that cannot be made must cost the others nothing
         with self._changed:
-            self._changed.wait_for(lambda: self._users == 0 or self._digest == model.digest)
+            self._wait_for_turn(model, alone)
             if self._loaded is None or self._digest != model.digest:
                 self._unload()
                 self._loaded = _timed(load, model)
                 self._digest = model.digest
             self._users += 1
+            self._lent_alone = alone
             return self._loaded
+
+    def _wait_for_turn(self, model: ModelRef, alone: bool) -> None:
+        self._waiting_alone += alone
+        self._changed.wait_for(lambda: self._users == 0 if alone else self._may_share(model))
+        self._waiting_alone -= alone
+
+    def _may_share(self, model: ModelRef) -> bool:
+        """Return whether one more may have the sampler; whoever waits for it alone goes first, or waits for ever."""
+        if self._lent_alone or self._waiting_alone:
+            return False
+        return self._users == 0 or self._digest == model.digest
 
     def _unload(self) -> None:
         loaded, self._loaded, self._digest = self._loaded, None, None

@@ -139,6 +139,20 @@ def test_an_image_that_kills_its_worker_ends_as_a_failed_row(
     assert "died" in str(rows[3].error_message)
 
 
+def test_an_image_that_kills_its_worker_takes_no_image_of_another_chunk_with_it(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+) -> None:
+    """A process has two chunks in hand; while the killer is being found its own chunk must be alone there."""
+    killing = [Request(prompt="sim:kill" if n == 0 else f"a sky {n}", num_inference_steps=12) for n in range(4)]
+    healthy = [Request(prompt=f"a hill {n}", num_inference_steps=30) for n in range(4)]
+    folder = plan_run(str(tmp_path / "run"), [*killing, *healthy], images_per_chunk=4)
+    workers = start_workers("sim:1:50")
+    workers.wait_ready(1)
+    send(redis_server, folder)
+    wait_for(lambda: folder.read_manifest() is not None, 240, workers.text)
+    assert [row.prompt for row in folder.records() if row.status == FAILED] == ["sim:kill"]
+
+
 def test_a_store_that_fails_for_a_while_costs_time_and_no_image(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:

@@ -70,6 +70,25 @@ def test_what_is_no_images_fault_ends_the_attempt(
         make(ScriptedSampler(failing_at(2, error)), tmp_path, encoders).make(items(6))
 
 
+def test_an_attempt_that_ends_leaves_nothing_on_the_device(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """Another chunk may have the device to itself next, to find out which of its images kills workers."""
+    held: list[Future[SampledImage]] = []
+
+    class Breaking(ScriptedSampler):
+        def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+            if spec.image_index == 3:
+                raise StorageError("away")
+            held.append(Future())
+            if spec.image_index == 0:
+                held[0].set_result(picture(spec))
+            return held[-1]
+
+    (tmp_path / "images").write_text("a file where the store wants a folder")
+    with pytest.raises(StorageError):
+        make(Breaking(), tmp_path, encoders, container="imagefolder").make(items(6))
+    assert all(image.cancelled() for image in held[1:])
+
+
 def test_in_the_last_attempt_a_devices_error_is_the_images_own(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
     """By then other devices have failed with it too."""
     rows = make(ScriptedSampler(failing_at(2, DeviceError("lost"))), tmp_path, encoders, last=True).make(items(6))

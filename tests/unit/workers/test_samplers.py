@@ -64,6 +64,33 @@ def test_another_checkpoint_waits_until_the_first_is_no_longer_used() -> None:
     assert loader.samplers["a"].closed and not loader.samplers["b"].closed
 
 
+def test_a_sampler_lent_alone_is_lent_to_nobody_else() -> None:
+    """It waits until it is free, goes before those who would share it, and they wait until it is back."""
+    samplers = Samplers(Loader())
+    order: list[str] = []
+
+    def borrow(name: str, *, alone: bool) -> None:
+        with samplers.use(model("a"), alone=alone):
+            order.append(name)
+            time.sleep(0.05)
+            order.append(name)
+
+    threads = [
+        threading.Thread(target=borrow, args=["alone"], kwargs={"alone": True}),
+        threading.Thread(target=borrow, args=["shared"], kwargs={"alone": False}),
+    ]
+    with samplers.use(model("a")):
+        threads[0].start()
+        while not samplers._waiting_alone:
+            time.sleep(0.001)
+        threads[1].start()
+        time.sleep(0.05)
+        assert order == []
+    for thread in threads:
+        thread.join()
+    assert order == ["alone", "alone", "shared", "shared"]
+
+
 def test_a_checkpoint_that_is_not_here_leaves_the_one_that_is_loaded() -> None:
     """Runs that cannot be made must not cost the others their compiled graphs."""
     samplers = Samplers(Loader())
