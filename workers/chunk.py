@@ -154,6 +154,7 @@ class ChunkWorker:
         plan = attempt.run.plan
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
+            attempt.tally.able(self.worker_id)
             records = RecordMaker(plan, loaded.facts, self.worker_id, attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,

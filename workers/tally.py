@@ -16,6 +16,9 @@ NOTES_S = 30 * 24 * 3600
 """How long notes outlast the last worker at a run: forgotten runs must not fill Redis for ever."""
 REFUSALS_EACH = 3
 """How often each living worker must have refused a run's checkpoint before the run is told that nobody has it."""
+REFUSED_FOR_S = 180.0
+"""For how long a run must have been refused by then: a worker that has the checkpoint may be restarting, and compiling
+its graphs takes a minute or two."""
 
 
 class Tally:
@@ -99,16 +102,32 @@ class Tally:
         return self._board.ask(note, otherwise=0)
 
     def refuse(self, worker_id: str) -> bool:
-        """Note that this worker cannot load the run's checkpoint; return whether all living ones have said so often."""
+        """Note that this worker cannot load the run's checkpoint; return whether that must be taken for final.
+
+        It is if all living workers have said so often, over a while, and none has ever loaded it: a worker that did
+        may come back, and failed rows are for good.
+        """
 
         def note(redis: Redis) -> bool:
-            redis.hincrby(self.keys.refusals, worker_id, 1)
+            now_s = int(redis.time()[0])
+            with redis.pipeline() as pipe:
+                pipe.hincrby(self.keys.refusals, worker_id, 1)
+                pipe.set(self.keys.refused_since, now_s, nx=True, ex=NOTES_S)
+                pipe.get(self.keys.refused_since)
+                pipe.exists(self.keys.able)
+                _, _, since_s, able = pipe.execute()
+            if able or now_s - int(since_s) < REFUSED_FOR_S:
+                return False
             often = {name for name, count in redis.hgetall(self.keys.refusals).items() if int(count) >= REFUSALS_EACH}
             prefix = worker_key("")
             living = {key[len(prefix) :] for key in redis.scan_iter(WORKERS_PATTERN, count=1000)}
             return worker_id in often and living <= often
 
         return self._board.ask(note, otherwise=False)
+
+    def able(self, worker_id: str) -> None:
+        """Note that this worker has loaded the run's checkpoint."""
+        self._board.ask(lambda redis: redis.set(self.keys.able, worker_id, ex=NOTES_S), otherwise=None)
 
     def suspect(self, key: str) -> int:
         """Note that the image is alone on a device; return how often it has been so, this time included."""

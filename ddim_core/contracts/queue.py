@@ -120,13 +120,24 @@ class RunKeys:
         return f"ddim-fleet:refusals:{self.run_id}"
 
     @property
+    def refused_since(self) -> str:
+        """String: when a worker first could not load the run's checkpoint, in seconds of Redis's clock."""
+        return f"ddim-fleet:refused-since:{self.run_id}"
+
+    @property
+    def able(self) -> str:
+        """String: the worker that loaded the run's checkpoint last; where there is one, the run can be made."""
+        return f"ddim-fleet:able:{self.run_id}"
+
+    @property
     def suspects(self) -> str:
         """Hash image key -> how often a worker died with that image alone on its device."""
         return f"ddim-fleet:suspects:{self.run_id}"
 
     def lasting(self) -> tuple[str, ...]:
-        """Return the keys without an expiry, for whoever forgets the run: at its end, or before it is queued anew."""
-        return (self.in_hand, self.attempts, self.progress, self.committed, self.refusals, self.suspects)
+        """Return the keys that outlast a worker, for whoever forgets the run: at its end, or before it is queued anew."""
+        notes = (self.in_hand, self.attempts, self.progress, self.committed, self.suspects)
+        return (*notes, self.refusals, self.refused_since, self.able)
 
 
 RUNS_KEY = "ddim-fleet:runs"

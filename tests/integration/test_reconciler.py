@@ -40,7 +40,7 @@ from workers.reconciler import UNSEEN_ROUNDS, Reconciler
 from workers.runs import Runs
 from workers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
-from workers.tally import REFUSALS_EACH
+from workers.tally import REFUSALS_EACH, REFUSED_FOR_S
 from workers.tasks import make_app
 
 
@@ -355,13 +355,28 @@ def test_a_worker_without_the_checkpoint_leaves_chunks_to_one_that_has_it(bench:
 
 
 def test_a_checkpoint_that_no_living_worker_has_ends_as_failed_rows(bench: Bench, folder: RunFolder) -> None:
-    """The reason stands in each row."""
+    """After a while, in which one that has it might have come; the reason stands in each row."""
     _report(bench, bench.worker_id)
     bench.refusing = True
-    for _ in range(REFUSALS_EACH):
+    for _ in range(2 * REFUSALS_EACH):
         bench.chunks.sample(message(folder, 0))
+    assert folder.committed_chunks() == set()
+    _refused_long_ago(bench, folder)
+    bench.chunks.sample(message(folder, 0))
     rows = folder.read_records(0)
     assert {row.error_message for row in rows} == {"checkpoint simulated must be here"}
+
+
+def test_a_run_that_a_worker_could_make_once_is_never_refused_for_good(bench: Bench, folder: RunFolder) -> None:
+    """The only worker with the checkpoint may be restarting, for however long; its run waits for it."""
+    _report(bench, bench.worker_id)
+    bench.chunks.sample(message(folder, 0))
+    bench.refusing = True
+    bench.chunks.sample(message(folder, 1))
+    _refused_long_ago(bench, folder)
+    for _ in range(2 * REFUSALS_EACH):
+        bench.chunks.sample(message(folder, 1))
+    assert folder.committed_chunks() == {0} and set(bench.queued()) == {1}
 
 
 def test_images_that_killed_workers_alone_are_failed_rows_and_stay_known(bench: Bench, folder: RunFolder) -> None:
@@ -408,6 +423,11 @@ def _made_anew(folder: RunFolder) -> None:
     shutil.rmtree(Path(folder.url.removeprefix("file://")))
     requests = [Request(prompt=f"a moon {n}", num_images_per_prompt=2, num_inference_steps=1) for n in range(4)]
     plan_run(folder.url, requests, images_per_chunk=2, run_id="run-made-anew")
+
+
+def _refused_long_ago(bench: Bench, folder: RunFolder) -> None:
+    """Date the first refusal of the run back."""
+    bench.redis.decrby(keys(folder).refused_since, int(REFUSED_FOR_S))
 
 
 def _report(bench: Bench, worker_id: str) -> None:
