@@ -172,9 +172,9 @@ class ChunkWorker:
 
     def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:
         attempt.run.confirm()
-        if attempt.run.folder.is_committed(attempt.chunk):  # another worker was faster; its files are these
-            return self._committed(attempt.run, attempt.tally.settle(attempt.chunk))
         stats = commit_chunk(attempt.run.folder, attempt.chunk, rows, records, attempt.clock)
+        if stats is None:
+            return self._committed(attempt.run, attempt.tally.settle(attempt.chunk))
         log.info(
             "a chunk is committed",
             extra={

@@ -27,15 +27,21 @@ class Clock:
     began: float = field(default_factory=time.monotonic)
 
 
-def commit_chunk(folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker, clock: Clock) -> ChunkStats:
-    """Write all files of a chunk and return its totals.
+def commit_chunk(
+    folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker, clock: Clock
+) -> ChunkStats | None:
+    """Write all files of a chunk and return its totals; None if another worker was faster, whose files are left.
 
     Safe to repeat and to interrupt anywhere: names and shard bytes follow from the plan, and the part comes last.
 
     Raises:
         StorageError: The store failed; the chunk is not committed.
     """
-    files = [*_write_shard(folder, chunk, rows), *_image_entries(rows)]
+    samples = [ShardSample(row.record, row.image) for row in rows if row.image is not None]
+    shard = encode_shard(samples) if samples else None  # readers stumble over empty shards
+    if folder.is_committed(chunk):  # as late as can be: the other worker's shard may lack an image that this one has
+        return None
+    files = [*_write_shard(folder, chunk, shard), *_image_entries(rows)]
     part = encode_part([row.record for row in rows])
     images = sum(row.record.status == SUCCESS for row in rows)
     stats = ChunkStats(
@@ -55,11 +61,9 @@ def commit_chunk(folder: RunFolder, chunk: int, rows: Sequence[Made], maker: Rec
     return stats
 
 
-def _write_shard(folder: RunFolder, chunk: int, rows: Sequence[Made]) -> list[FileEntry]:
-    samples = [ShardSample(row.record, row.image) for row in rows if row.image is not None]
-    if not samples:  # readers stumble over empty shards
+def _write_shard(folder: RunFolder, chunk: int, shard: bytes | None) -> list[FileEntry]:
+    if shard is None:
         return []
-    shard = encode_shard(samples)
     folder.store.put(shard_path(chunk), shard)
     return [file_entry(shard_path(chunk), shard)]
 

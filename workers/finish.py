@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+
 from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest
-from ddim_core.contracts.plan import RunPlan
+from ddim_core.contracts.plan import Container, RunPlan
 from ddim_core.contracts.record import SUCCESS, Record
-from ddim_core.storage.run_folder import RunFolder, file_entry, part_path
+from ddim_core.errors import StorageError
+from ddim_core.storage.run_folder import RunFolder, decode_part, file_entry, part_path
 from workers.board import Board
 from workers.croissant import CROISSANT, croissant
 from workers.dataset_card import CARD, dataset_card
@@ -59,19 +63,18 @@ class Finisher:
 
     def _write(self, run: OpenRun) -> bool:
         run.confirm()
-        parts = run.folder.part_sizes()
-        missing = set(range(run.plan.chunk_count)) - set(parts)
+        missing = set(range(run.plan.chunk_count)) - run.folder.committed_chunks()
         if missing:
             log.info(
                 "a run is not whole yet",
                 extra={"action": "run_incomplete", "run": run.plan.run_id, "missing": len(missing)},
             )
             return False
-        chunks = range(run.plan.chunk_count)
+        contents = Contents(run.plan.container)
         with ThreadPoolExecutor(READERS, thread_name_prefix="finish") as readers:
-            stats = list(readers.map(lambda chunk: _checked_stats(run.folder, chunk, parts[chunk]), chunks))
-            extra = _write_card(run, [entry for each in stats for entry in each.files], _records(run, readers))
-        manifest = add_up(run.plan, stats, extra)
+            for stats, records in _chunks(run, readers):
+                contents.add(stats, records)
+        manifest = add_up(run.plan, contents.stats, _write_card(run, contents))
         run.confirm()  # adding up a large run takes minutes
         run.folder.write_manifest(manifest)
         log.info(
@@ -105,40 +108,58 @@ def add_up(plan: RunPlan, stats: Iterable[ChunkStats], extra: Iterable[FileEntry
     )
 
 
-def _checked_stats(folder: RunFolder, chunk: int, part_size: int) -> ChunkStats:
-    """Return a chunk's totals with the entry of the part that lies there.
+@dataclass(slots=True)
+class Contents:
+    """What a run turned out to hold, chunk by chunk."""
+
+    container: Container
+    stats: list[ChunkStats] = field(default_factory=list)
+    facts: DatasetFacts = field(default_factory=DatasetFacts)
+    lines: bytearray = field(default_factory=bytearray)
+    """What ``METADATA`` will say of the images, where they are files."""
+
+    def add(self, stats: ChunkStats, records: Iterable[Record]) -> None:
+        """Take one more chunk in; they come in their order."""
+        self.stats.append(stats)
+        for record in records:
+            self.facts.add(record)
+            if record.status == SUCCESS and self.container == "imagefolder":
+                self.lines += encode_lines([_metadata_row(record)])
+
+
+def _chunks(run: OpenRun, readers: ThreadPoolExecutor) -> Iterator[tuple[ChunkStats, list[Record]]]:
+    """Yield totals and rows of all chunks in their order, with no more than ``READERS`` of them in memory."""
+    for first in range(0, run.plan.chunk_count, READERS):
+        chunks = range(first, min(first + READERS, run.plan.chunk_count))
+        yield from readers.map(lambda chunk: _read_chunk(run.folder, chunk), chunks)
+
+
+def _read_chunk(folder: RunFolder, chunk: int) -> tuple[ChunkStats, list[Record]]:
+    """Return a chunk's totals, with the entry of the part as it lies there, and its rows.
 
     Where two workers committed one chunk at once, totals and part may be of different ones: same images, other seconds.
     """
-    stats = folder.read_stats(chunk)
     path = part_path(chunk)
-    if any(entry.path == path and entry.size_bytes == part_size for entry in stats.files):
-        return stats
-    files = [entry for entry in stats.files if entry.path != path]
-    return stats.model_copy(update={"files": (*files, file_entry(path, folder.store.get(path)))})
+    part, stats = folder.store.get(path), folder.read_stats(chunk)
+    try:
+        records = decode_part(part)
+    except (pa.ArrowException, TypeError) as exc:
+        raise StorageError(f"{folder.url}/{path} is damaged: {exc}") from exc
+    files = (*(entry for entry in stats.files if entry.path != path), file_entry(path, part))
+    images = sum(record.status == SUCCESS for record in records)
+    return stats.model_copy(update={"files": files, "images": images, "failed": len(records) - images}), records
 
 
-def _records(run: OpenRun, readers: ThreadPoolExecutor) -> Iterator[Record]:
-    """Yield all rows in the order of their keys, with no more than ``READERS`` chunks in memory."""
-    for first in range(0, run.plan.chunk_count, READERS):
-        chunks = range(first, min(first + READERS, run.plan.chunk_count))
-        for records in readers.map(run.folder.read_records, chunks):
-            yield from records
-
-
-def _write_card(run: OpenRun, files: list[FileEntry], records: Iterable[Record]) -> list[FileEntry]:
+def _write_card(run: OpenRun, contents: Contents) -> list[FileEntry]:
     """Write what makes the run a dataset that others can load, and return the entries of it."""
-    facts, lines = DatasetFacts(), bytearray()
-    for record in records:
-        facts.add(record)
-        if run.plan.container == "imagefolder" and record.status == SUCCESS:
-            lines += encode_lines([_metadata_row(record)])
     entries = []
     if run.plan.container == "imagefolder":
-        run.folder.store.put(METADATA, bytes(lines))
-        entries.append(file_entry(METADATA, bytes(lines)))
-    described = croissant(run.plan, facts.images, [*files, *entries])
-    for path, data in {CARD: dataset_card(run.plan, facts), CROISSANT: described}.items():
+        metadata = bytes(contents.lines)
+        run.folder.store.put(METADATA, metadata)
+        entries.append(file_entry(METADATA, metadata))
+    files = [entry for each in contents.stats for entry in each.files]
+    described = croissant(run.plan, contents.facts.images, [*files, *entries])
+    for path, data in {CARD: dataset_card(run.plan, contents.facts), CROISSANT: described}.items():
         if _is_free(run, path):
             run.folder.store.put(path, data)
             entries.append(file_entry(path, data))

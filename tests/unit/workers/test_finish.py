@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest
-from ddim_core.storage.run_folder import RunFolder
+from ddim_core.errors import SampleError
+from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path
 from tests.unit.storage.runs import write_run
-from tests.unit.workers.samples import plan
+from tests.unit.workers.samples import items, plan, records
 from workers.board import Board
+from workers.commit import Clock, commit_chunk
 from workers.finish import Finisher, add_up
 from workers.lease import Leases
+from workers.records import Made
 from workers.runs import OpenRun, Runs
 
 
@@ -58,6 +62,31 @@ def test_a_readme_that_was_there_before_is_left_as_it_is(tmp_path: Path) -> None
     folder.store.delete("manifest.json")
     assert paths(finished(folder)) == {"README.md", "croissant.json"}
     assert folder.store.get("croissant.json") == card
+
+
+def test_a_part_of_another_worker_is_listed_with_its_own_digest(tmp_path: Path) -> None:
+    """Two may commit a chunk at once, with parts of the same size: totals of one, part of the other."""
+    folder = small_run(tmp_path)
+    part = folder.store.get(part_path(0))
+    made_elsewhere = [replace(record, device="Ascend:7") for record in folder.read_records(0)]
+    folder.store.put(part_path(0), encode_part(made_elsewhere))
+    theirs = folder.store.get(part_path(0))
+    assert len(theirs) == len(part) and theirs != part
+    for entry in finished(folder).files:
+        assert file_entry(entry.path, folder.store.get(entry.path)) == entry
+
+
+def test_a_chunk_that_another_worker_committed_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    """Its shard may hold an image that failed here."""
+    folder = RunFolder(str(tmp_path / "run"))
+    rows = [Made(records(1).success(items(1)[0], b"png", shard_path(0), 0.1), b"png")]
+    assert commit_chunk(folder, 0, rows, records(1), Clock()) is not None
+    shard, part = folder.store.get(shard_path(0)), folder.store.get(part_path(0))
+    failed = [Made(records(1).failure(items(1)[0], SampleError("NaN")), None)]
+    assert commit_chunk(folder, 0, failed, records(1), Clock()) is None
+    other = [Made(records(1).success(items(1)[0], b"another", shard_path(0), 0.1), b"another")]
+    assert commit_chunk(folder, 0, other, records(1), Clock()) is None
+    assert (folder.store.get(shard_path(0)), folder.store.get(part_path(0))) == (shard, part)
 
 
 def small_run(tmp_path: Path) -> RunFolder:
