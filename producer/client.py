@@ -12,7 +12,7 @@ from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.planning import RunOptions
-from producer.progress import RunProgress, RunStatus
+from producer.progress import RunProgress, RunStatus, patient
 from producer.rows import Row
 from producer.submission import cancel, resume, submit
 from producer.verify import RunCheck, RunFault
@@ -115,11 +115,14 @@ class Run:
 
         Raises:
             TimeoutError: It is not over after ``timeout_s``.
+            StorageError: The store has failed for a minute; a shorter failure is waited out.
         """
+        read_patiently = patient(self.status)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while not (status := self.status()).is_over:
+        while (status := read_patiently()) is None or not status.is_over:
             if deadline is not None and time.monotonic() >= deadline:
-                raise TimeoutError(f"the run must be over within {timeout_s:g} s, got {status.state} at {self.url}")
+                state = status.state if status else "no answer from the store"
+                raise TimeoutError(f"the run must be over within {timeout_s:g} s, got {state} at {self.url}")
             time.sleep(_POLL_S)
         return status
 

@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ddim_core.errors import StorageError
 from ddim_core.storage.urls import folder_of
-from producer.progress import RunStatus
+from producer.progress import RunStatus, patient
 
 Draw = Callable[[RunStatus], None]
 
 POLL_S = 1.0
-STORE_PATIENCE_S = 60.0
 _LINE_EVERY_S = 10.0
 FAILED_REQUESTS = 3
 CANCELLED = 2
@@ -74,20 +72,14 @@ def follow(read: Callable[[], RunStatus], console: Console | None = None, poll_s
     """Show progress, on standard error unless a console is given, until the run is over; return its last status.
 
     Raises:
-        StorageError: The store has failed for longer than ``STORE_PATIENCE_S``; a shorter failure is waited out.
+        StorageError: The store has failed for too long; a shorter failure is waited out.
     """
     console = console or Console(stderr=True)
     show = _live if console.is_terminal else _in_lines
-    answered_at = time.monotonic()
+    read_patiently = patient(read)
     with show(console) as draw:
         while True:
-            try:
-                status = read()
-            except StorageError:
-                if time.monotonic() - answered_at > STORE_PATIENCE_S:
-                    raise
-            else:
-                answered_at = time.monotonic()
+            if (status := read_patiently()) is not None:
                 draw(status)
                 if status.is_over:
                     return status

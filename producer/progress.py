@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,15 +12,19 @@ from typing import Literal, Protocol
 
 from ddim_core.contracts.manifest import Manifest
 from ddim_core.contracts.queue import WorkerReport
-from ddim_core.errors import BrokerError
+from ddim_core.errors import BrokerError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 
+STORE_PATIENCE_S = 60.0
 State = Literal["queued", "running", "finished", "cancelled"]
 
 _SPEED_WINDOW_S = 30.0
 """Images come in batches: a shorter window would make the speed jump with each."""
 _SPEED_BASE_S = 5.0
 _READERS = 16
+_LIST_EVERY_S = 1.0
+_LIST_SHARE = 20
+"""A large run's parts take seconds to list: not again before this many times as long has passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +77,8 @@ class RunProgress:
         self._folder, self._board, self._clock = folder, board, clock
         self._done: dict[int, tuple[int, int]] = {}
         self._samples: deque[tuple[float, int]] = deque()
+        self._committed: set[int] = set()
+        self._list_at = -math.inf
 
     def read(self) -> RunStatus:
         """Return how far the run is now.
@@ -92,8 +99,9 @@ class RunProgress:
         )
 
     def _unfinished(self) -> RunStatus:
-        committed = self._folder.committed_chunks()
-        live = {} if self._folder.is_cancelled() else self._live_counts()  # chunks in hand are dropped then
+        cancelled = self._folder.is_cancelled()
+        committed = self._list_committed(at_once=cancelled)
+        live = {} if cancelled else self._live_counts()  # chunks in hand are dropped then
         self._read_done(committed, live)
         made, failed = _sum([*self._done.values(), *(count for chunk, count in live.items() if chunk not in committed)])
         reports = self._reports()
@@ -104,6 +112,15 @@ class RunProgress:
             reports=reports,
             images_per_s=self._speed(made + failed, reports or []),
         )
+
+    def _list_committed(self, *, at_once: bool) -> set[int]:
+        """Return the chunks that are done, as of the last listing if that was lately."""
+        began = self._clock()
+        if at_once or began >= self._list_at:
+            self._committed = self._folder.committed_chunks()
+            ended = self._clock()
+            self._list_at = ended + max(_LIST_EVERY_S, _LIST_SHARE * (ended - began))
+        return self._committed
 
     def _status(
         self,
@@ -174,6 +191,27 @@ class RunProgress:
             return self._board.workers() if self._board else None
         except BrokerError:
             return None
+
+
+def patient(read: Callable[[], RunStatus]) -> Callable[[], RunStatus | None]:
+    """Return a reader that answers None while the store fails, for whoever reads again and again.
+
+    It raises StorageError when the store has failed for longer than ``STORE_PATIENCE_S``.
+    """
+    answered_at = time.monotonic()
+
+    def read_patiently() -> RunStatus | None:
+        nonlocal answered_at
+        try:
+            status = read()
+        except StorageError:
+            if time.monotonic() - answered_at > STORE_PATIENCE_S:
+                raise
+            return None
+        answered_at = time.monotonic()
+        return status
+
+    return read_patiently
 
 
 def _sum(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:

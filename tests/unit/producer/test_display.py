@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ddim_core.errors import StorageError
-from producer import display
+from producer import progress
 from producer.display import counted, duration, exit_code, follow, shown, status_table, summary
 from producer.progress import RunStatus
 
@@ -65,7 +65,7 @@ def test_a_store_that_fails_for_a_moment_ends_nothing(monkeypatch: pytest.Monkey
     console = Console(file=io.StringIO())
     assert follow(read, console, poll_s=0.0) == FINISHED
     readings = itertools.repeat(None)
-    monkeypatch.setattr(display, "STORE_PATIENCE_S", 0.05)
+    monkeypatch.setattr(progress, "STORE_PATIENCE_S", 0.05)
     with pytest.raises(StorageError, match=r"^the store is away$"):
         follow(read, console, poll_s=0.0)
 

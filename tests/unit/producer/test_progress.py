@@ -143,6 +143,40 @@ def test_the_speed_is_that_of_the_last_readings(folder: RunFolder, board: FakeBo
         assert status.eta_s == pytest.approx((10 - made) / expected)
 
 
+def test_a_listing_that_takes_long_is_not_repeated_at_once(
+    folder: RunFolder, board: FakeBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that lists a large run would do nothing else; a cancelled run is read as it is."""
+    clock = Clock()
+    progress = RunProgress(folder, board, clock)
+    listed: list[float] = []
+
+    def list_slowly() -> set[int]:
+        listed.append(clock.now)
+        clock.now += 3.0
+        return set()
+
+    monkeypatch.setattr(folder, "committed_chunks", list_slowly)
+    for clock.now in (0.0, 4.0, 62.0, 63.0, 64.0):
+        progress.read()
+    assert listed == [0.0, 63.0]
+    folder.cancel()
+    progress.read()
+    assert len(listed) == 3
+
+
+def test_a_quick_listing_is_repeated_every_second(folder: RunFolder, board: FakeBoard) -> None:
+    """A person in front of a small run sees it move."""
+    clock = Clock()
+    progress = RunProgress(folder, board, clock)
+    assert progress.read().chunks_done == 0
+    commit(folder, 0, made=4)
+    clock.now = 0.9
+    assert progress.read().chunks_done == 0
+    clock.now = 1.0
+    assert progress.read().chunks_done == 1
+
+
 def test_no_run_is_told(tmp_path: Path) -> None:
     """When it is opened, and not at the first reading."""
     with pytest.raises(RunNotFoundError, match=r"^a run's URL must name a folder with run\.json"):

@@ -1,0 +1,47 @@
+"""What the client adds to the parts it is made of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ddim_core.errors import StorageError
+from ddim_core.storage.run_folder import RunFolder
+from producer import client, progress
+from producer.broker import Broker
+from producer.client import Run
+from tests.unit.producer.runs import finish, written_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """Give a run, which is looked at without a pause."""
+    monkeypatch.setattr(client, "_POLL_S", 0.0)
+    monkeypatch.setattr(Broker, "workers", lambda self: [])
+    return written_run(tmp_path / "run")
+
+
+def test_waiting_outlasts_a_store_that_fails_for_a_moment(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers go on meanwhile; but not for ever, and not beyond what the caller has time for."""
+    run, read_manifest = Run(folder, Broker()), folder.read_manifest
+    finish(folder, made=10)
+    failures = iter(range(2))
+
+    def fail_twice() -> object:
+        if next(failures, None) is not None:
+            raise StorageError("the store is away")
+        return read_manifest()
+
+    monkeypatch.setattr(folder, "read_manifest", fail_twice)
+    assert run.wait().images_made == 10
+    assert next(failures, None) is None
+    failures = iter(range(10**9))
+    with pytest.raises(
+        TimeoutError, match=rf"^the run .* 0\.05 s, got no answer from the store at {re.escape(run.url)}$"
+    ):
+        run.wait(timeout_s=0.05)
+    monkeypatch.setattr(progress, "STORE_PATIENCE_S", 0.05)
+    with pytest.raises(StorageError, match=r"^the store is away$"):
+        run.wait()
