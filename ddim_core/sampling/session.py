@@ -44,7 +44,7 @@ class DeviceSession:
         """Load the networks and compile the graphs for the default size; takes seconds to minutes.
 
         Raises:
-            CheckpointError: The weights cannot be loaded, or make NaN.
+            CheckpointError: The weights cannot be loaded, or make NaN, or the checkpoint's schedule allows no step.
             DeviceError: The device failed, for instance for want of memory.
         """
         self._settings = settings
@@ -170,21 +170,23 @@ class DeviceSession:
         return [Outcome(ticket, error=shared) for ticket in tickets]
 
     def _warm_up(self, info: CheckpointInfo) -> None:
-        """Make one picture in one step: compiles every graph that a sample of the default size needs."""
+        """Make one picture in as few steps as can be: compiles every graph that a sample of the default size needs."""
         began = time.monotonic()
         try:
             self._model.call_eagerly()
         except Exception as error:
             raise device.device_error(error) from error
         size = {"height": info.default_height, "width": info.default_width}
-        spec = SampleSpec("", "", 0, 0, 1, 2.0, 0.0, 0.0, schedule=info.schedule, **size)
+        steps = 2 if info.schedule.timestep_spacing == "quad" else 1  # quad has no sequence of one timestep
+        spec = SampleSpec("", "", 0, 0, steps, 2.0, 0.0, 0.0, schedule=info.schedule, **size)
         outcomes = self.submit([Ticket(spec, Future())])
         while not outcomes:
             outcomes = self.step()
-        if isinstance(outcomes[0].error, SampleError):
-            raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got NaN or infinity")
-        if outcomes[0].error is not None:
-            raise outcomes[0].error
+        failure = outcomes[0].error
+        if isinstance(failure, SampleError):
+            raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got: {failure}") from failure
+        if failure is not None:
+            raise failure
         self.counts.clear()
         self.seconds.clear()
         self.seconds["warm_up"] = time.monotonic() - began

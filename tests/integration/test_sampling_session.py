@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -17,6 +18,7 @@ device.start("CPU")  # before anything imports mindone
 with device.quiet_import():
     from ddim_core.checkpoints import describe, resolve
     from ddim_core.contracts.sample import SampleSpec
+    from ddim_core.errors import CheckpointError
     from ddim_core.sampling import session as session_module
     from ddim_core.sampling.pipeline import Decoded
     from ddim_core.sampling.session import DeviceSession
@@ -60,10 +62,26 @@ class _Model:
         return [Decoded(np.zeros((8, 8, 3), np.uint8), bool(np.isfinite(latent).all())) for latent in stacked]
 
 
-@pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> DeviceSession:
+class _BrokenModel(_Model):
+    """Answers with NaN, as weights do that overflow."""
+
+    def decode(self, latents: Sequence[Any], batch: int) -> list[Decoded]:
+        return [replace(decoded, finite=False) for decoded in super().decode(latents, batch)]
+
+
+def opened(**schedule: Any) -> DeviceSession:
+    info = replace(INFO, schedule=replace(INFO.schedule, **schedule))
+    return DeviceSession(SamplingSettings(INFO.folder, slots=2, decode_batch=4), info)
+
+
+@pytest.fixture(autouse=True)
+def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "StableDiffusion", _Model)
-    return DeviceSession(SamplingSettings(INFO.folder, slots=2, decode_batch=4), INFO)
+
+
+@pytest.fixture
+def session() -> DeviceSession:
+    return opened()
 
 
 def submit(session: DeviceSession, *specs: SampleSpec) -> list[Ticket]:
@@ -119,3 +137,22 @@ def test_pictures_of_one_shape_share_a_batch(session: DeviceSession) -> None:
     )
     assert all(outcome.error is None for outcome in finish(session).values())
     assert [len(batch) for batch in model.batches] == [len(finish_together)]
+
+
+def test_a_checkpoint_whose_schedule_allows_no_step_is_refused_with_the_schedules_words() -> None:
+    """Its weights are fine: who is told of NaN looks in the wrong place."""
+    message = f"the checkpoint in {INFO.folder} must make pictures, got: prediction_type must be v_prediction or sample"
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        opened(prediction_type="epsilon", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+
+
+def test_a_checkpoint_that_makes_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a run is started with it."""
+    monkeypatch.setattr(session_module, "StableDiffusion", _BrokenModel)
+    with pytest.raises(CheckpointError, match="must make pictures, got: the image must be made of numbers, got NaN"):
+        opened()
+
+
+def test_a_checkpoint_with_quadratic_timesteps_is_warmed_up() -> None:
+    """They have no sequence of one step, so the first picture takes two."""
+    assert opened(timestep_spacing="quad", timestep_pairs="visited").idle
