@@ -9,7 +9,15 @@ from datetime import datetime, timezone
 
 from ddim_core.contracts.manifest import ChunkStats, FileEntry
 from ddim_core.contracts.record import SUCCESS
-from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path, stats_path
+from ddim_core.storage.run_folder import (
+    RunFolder,
+    encode_part,
+    file_entry,
+    image_path,
+    part_path,
+    shard_path,
+    stats_path,
+)
 from workers.encode import ShardSample, encode_shard
 from workers.records import Made, RecordMaker
 
@@ -42,6 +50,7 @@ def commit_chunk(
     if folder.is_committed(chunk):  # as late as can be: the other worker's shard may lack an image that this one has
         return None
     files = [*_write_shard(folder, chunk, shard), *_image_entries(rows)]
+    _delete_left_over(folder, chunk, rows, maker)
     part = encode_part([row.record for row in rows])
     images = sum(row.record.status == SUCCESS for row in rows)
     stats = ChunkStats(
@@ -66,6 +75,16 @@ def _write_shard(folder: RunFolder, chunk: int, shard: bytes | None) -> list[Fil
         return []
     folder.store.put(shard_path(chunk), shard)
     return [file_entry(shard_path(chunk), shard)]
+
+
+def _delete_left_over(folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker) -> None:
+    """Delete what an earlier attempt wrote of images that now are failed rows: readers take whatever lies there."""
+    failed = [row.record for row in rows if row.record.status != SUCCESS]
+    if maker.plan.container == "imagefolder":
+        for record in failed:
+            folder.store.delete(image_path(record.key, record.format))
+    elif len(failed) == len(rows):
+        folder.store.delete(shard_path(chunk))
 
 
 def _image_entries(rows: Sequence[Made]) -> list[FileEntry]:

@@ -6,9 +6,11 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest
 from ddim_core.errors import SampleError
-from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path
+from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, image_path, part_path, shard_path
 from tests.unit.storage.runs import write_run
 from tests.unit.workers.samples import items, plan, records
 from workers.board import Board
@@ -87,6 +89,20 @@ def test_a_chunk_that_another_worker_committed_meanwhile_is_left_alone(tmp_path:
     other = [Made(records(1).success(items(1)[0], b"another", shard_path(0), 0.1), b"another")]
     assert commit_chunk(folder, 0, other, records(1), Clock()) is None
     assert (folder.store.get(shard_path(0)), folder.store.get(part_path(0))) == (shard, part)
+
+
+@pytest.mark.parametrize(
+    ("container", "path"), [("imagefolder", "images/000000000.png"), ("webdataset", shard_path(0))]
+)
+def test_nothing_is_left_of_an_image_that_failed_at_last(tmp_path: Path, container: str, path: str) -> None:
+    """An earlier attempt may have written it before its worker died; loaders take every file that they find."""
+    folder = RunFolder(str(tmp_path / "run"))
+    maker = records(1, container=container, attempts=2)
+    folder.store.put(path, b"from the first attempt")
+    (item,) = items(1, container=container)
+    assert image_path(item.key, "png") == "images/000000000.png"
+    commit_chunk(folder, 0, [Made(maker.failure(item, SampleError("NaN")), None)], maker, Clock())
+    assert not folder.store.exists(path)
 
 
 def small_run(tmp_path: Path) -> RunFolder:
