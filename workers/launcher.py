@@ -91,7 +91,7 @@ class Launcher:
 
     def _on_signal(self, number: int, _: object) -> None:
         self._signals += 1
-        stop = signal.SIGTERM if self._signals == 1 else signal.SIGKILL
+        stop = self._stop_signal()
         log.info("stopping the workers", extra={"action": "stopping", "signal": number, "sent": stop.name})
         for child in self.children:
             child.send(stop)
@@ -115,8 +115,16 @@ class Launcher:
         if self._signals or child.unusable:
             return False
         if time.monotonic() >= child.start_at:
-            child.start()
+            self._start(child)
         return True
+
+    def _start(self, child: Child) -> None:
+        child.start()
+        if self._signals:  # one came while there was no process yet to pass it on to
+            child.send(self._stop_signal())
+
+    def _stop_signal(self) -> signal.Signals:
+        return signal.SIGTERM if self._signals == 1 else signal.SIGKILL
 
     def _ended(self, child: Child, exit_code: int) -> bool:
         """Decide when the child starts again; return whether it will."""

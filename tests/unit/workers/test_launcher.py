@@ -73,6 +73,23 @@ def test_after_a_signal_nothing_is_started() -> None:
     assert not supervisor._tend()
 
 
+def test_a_signal_that_comes_while_a_child_is_started_reaches_it() -> None:
+    """Its handler found no process to pass it on to."""
+    sent: list[signal.Signals] = []
+
+    class Starting(Child):
+        def start(self) -> None:
+            supervisor._on_signal(signal.SIGTERM, None)
+            sent.clear()
+
+        def send(self, number: signal.Signals) -> None:
+            sent.append(number)
+
+    supervisor = Launcher([Starting(child().settings)], AWAY)
+    supervisor._tend()
+    assert sent == [signal.SIGTERM]
+
+
 def test_the_first_signal_drains_and_the_second_kills() -> None:
     """To each child, in that order."""
     sent: list[signal.Signals] = []
