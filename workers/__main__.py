@@ -98,6 +98,12 @@ def _guarded(run: Callable[[], Any], *, debug: bool) -> int:
             traceback.print_exc()
         click.echo(f"{PROGRAM}: {without_passwords(str(exc))}", err=True)
         return exc.exit_code
+    except Exception as exc:  # a fault of this program, or of the system, that nobody foresaw
+        if debug:
+            traceback.print_exc()
+        what = without_passwords(f"{type(exc).__name__}: {exc}")
+        click.echo(f"{PROGRAM}: failed in a way nobody foresaw, --debug shows where: {what}", err=True)
+        return FleetError.exit_code
 
 
 if __name__ == "__main__":

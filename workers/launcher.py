@@ -12,9 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ddim_core.errors import HostError, InputError
 from workers.board import Board
 from workers.lease import release_all
-from workers.settings import EXIT_OK, EXIT_UNUSABLE, WorkerSettings
+from workers.settings import EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ MAX_PAUSE_S = 60.0
 STABLE_S = 120.0
 """A process that lived this long is started again without delay: what killed it is no fault of its start."""
 POLL_S = 0.2
+UNUSABLE = {EXIT_UNUSABLE: InputError.exit_code, EXIT_NO_HOST: HostError.exit_code}
+"""Ends of a worker process that no restart would mend, with what the command then ends with."""
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class Child:
     started_at: float = 0.0
     pause_s: float = MIN_PAUSE_S
     start_at: float = 0.0
-    unusable: bool = False
+    unusable: int = EXIT_OK
+    """What the command ends with on account of this child, if no restart would mend it."""
 
     def start(self) -> None:
         """Start the process. It is no fork of this one: MindSpore does not survive that."""
@@ -87,7 +91,7 @@ class Launcher:
         while self._tend():
             self._wake.wait(POLL_S)
             self._wake.clear()
-        return EXIT_UNUSABLE if any(child.unusable for child in self.children) else EXIT_OK
+        return max(child.unusable for child in self.children)
 
     def _on_signal(self, number: int, _: object) -> None:
         self._signals += 1
@@ -128,8 +132,8 @@ class Launcher:
 
     def _ended(self, child: Child, exit_code: int) -> bool:
         """Decide when the child starts again; return whether it will."""
-        if exit_code == EXIT_UNUSABLE:
-            child.unusable = True
+        child.unusable = UNUSABLE.get(exit_code, EXIT_OK)
+        if child.unusable:
             return False
         if time.monotonic() - child.started_at >= STABLE_S:
             child.pause_s = MIN_PAUSE_S

@@ -32,7 +32,7 @@ from workers.queue_view import QueueView
 from workers.reconciler import ROUND_INTERVAL_S, Reconciler
 from workers.runs import Runs
 from workers.samplers import Samplers
-from workers.settings import EXIT_FAILED, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
+from workers.settings import EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 from workers.tasks import make_app, register_tasks
 from workers.watchdog import CHECK_INTERVAL_S, Watchdog
 
@@ -198,7 +198,7 @@ def main() -> int:
         return WorkerProcess(settings).run()
     except (InputError, HostError) as exc:
         log.error("this worker cannot run here", extra={"action": "unusable", "error": str(exc)})
-        return EXIT_UNUSABLE
+        return EXIT_NO_HOST if isinstance(exc, HostError) else EXIT_UNUSABLE
     except FleetError as exc:
         log.error("this worker failed", extra={"action": "failed", "error": str(exc)})
     except Exception:

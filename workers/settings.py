@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ddim_core.contracts.queue import DEFAULT_QUEUE
 
-EXIT_OK, EXIT_UNUSABLE, EXIT_FAILED = 0, 1, 2
-"""How a worker process ends: drained; in a way that no restart would mend; in a way that one may."""
+EXIT_OK, EXIT_UNUSABLE, EXIT_FAILED, EXIT_NO_HOST = 0, 1, 2, 3
+"""How a worker process ends: drained; told what cannot be used; in a way that a restart may mend; on a host that cannot
+run it. The second and the fourth no restart would mend."""
 
 CHUNKS_IN_FLIGHT = 2
 """The tail of one chunk overlaps the head of the next, so that the slots stay full; more only holds more memory."""

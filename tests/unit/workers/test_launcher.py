@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ddim_core.errors import InputError
-from workers import launcher
+from ddim_core.errors import CheckpointError, HostError, InputError
+from workers import launcher, process
 from workers.__main__ import main
 from workers.board import Board
 from workers.launcher import MIN_PAUSE_S, Child, Launcher
-from workers.settings import EXIT_FAILED, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
+from workers.settings import EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
 
 AWAY = Board("redis://127.0.0.1:1/0")
 ROOT = Path(__file__).parents[3]
@@ -56,12 +57,54 @@ def test_a_child_that_lived_long_is_started_at_once_again() -> None:
     assert one.start_at - time.monotonic() <= MIN_PAUSE_S
 
 
-def test_a_child_that_cannot_run_here_is_not_started_again() -> None:
-    """Without MindSpore no restart helps; when no child is left, the command says so."""
-    one = child()
-    ended(one, EXIT_UNUSABLE)
-    supervisor = Launcher([one], AWAY)
-    assert not supervisor._tend() and one.unusable
+@pytest.mark.parametrize(("ends", "exit_code"), [([EXIT_UNUSABLE], 1), ([EXIT_NO_HOST], 2), ([1, EXIT_NO_HOST], 2)])
+def test_a_child_that_cannot_run_here_is_not_started_again(ends: list[int], exit_code: int) -> None:
+    """Without MindSpore, or with a damaged checkpoint, no restart helps; the command ends with the error's own code."""
+    children = [child(index) for index in range(len(ends))]
+    for one, end in zip(children, ends, strict=True):
+        ended(one, end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        assert Launcher(children, AWAY).run() == exit_code
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert all(one.process is None for one in children)
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [(HostError("no driver"), EXIT_NO_HOST), (CheckpointError("damaged"), EXIT_UNUSABLE), (OSError(5), EXIT_FAILED)],
+)
+def test_a_worker_process_says_by_its_end_whether_a_restart_may_help(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, exit_code: int
+) -> None:
+    """The launcher hears nothing else of it."""
+
+    def fail(settings: WorkerSettings) -> None:
+        raise error
+
+    monkeypatch.setattr(process, "WorkerProcess", fail)
+    monkeypatch.setattr(process, "set_up_logging", lambda *_: None)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(child().settings.model_dump_json().encode())))
+    assert process.main() == exit_code
+
+
+@pytest.mark.parametrize("arguments", [[], ["--debug"]])
+def test_what_nobody_foresaw_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """With a traceback only for those who ask for it."""
+
+    def fail(_: str) -> None:
+        raise RuntimeError("the probe broke")
+
+    monkeypatch.setattr("workers.__main__.choose_devices", fail)
+    monkeypatch.setattr("workers.__main__.set_up_logging", lambda *_: None)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].endswith("RuntimeError: the probe broke")
+    assert ("Traceback" in error) == bool(arguments) == (len(error.splitlines()) > 1)
 
 
 def test_after_a_signal_nothing_is_started() -> None:
