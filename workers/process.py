@@ -53,6 +53,7 @@ class WorkerProcess:
         """
         self._settings = settings
         self._ends_to_restart = False
+        self._loads = False
         device = settings.device.label
         self.worker_id = settings.device.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
@@ -102,14 +103,19 @@ class WorkerProcess:
         self._presence.start()
         self._leases.start()
         self._chunks.cancels.start()
-        warm_up(self._samplers, self._settings)
+        self._watching.start()  # before loading, which is when a broken driver hangs
+        self._warm_up()
         self._reconciling.start()
-        self._watching.start()
         try:
             exit_code = self._consume()
         finally:
             self._stop()
         return EXIT_FAILED if self._ends_to_restart or exit_code else EXIT_OK
+
+    def _warm_up(self) -> None:
+        self._loads = True
+        warm_up(self._samplers, self._settings)
+        self._loads = False
 
     def _consume(self) -> int:
         signals.setup_logging.connect(_keep_logging, weak=False)
@@ -155,7 +161,7 @@ class WorkerProcess:
 
     def _watch(self) -> None:
         self._watchdog.check(
-            busy=bool(self._leases.held()),
+            busy=self._loads or bool(self._leases.held()),
             received=self._chunks.received,
             done=self._meter.total + self._samplers.steps(),
         )

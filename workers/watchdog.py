@@ -17,7 +17,8 @@ CHECK_INTERVAL_S = 10.0
 IDLE_CHECKS = 6
 """A minute beside a full queue: longer than a reconnection takes, and than any pause this worker makes by itself."""
 STALLED_CHECKS = 180
-"""Half an hour with chunks in hand and neither a step nor an image: longer than any graph took to compile."""
+"""Half an hour, loading or with chunks in hand, and neither a step nor an image: longer than any graph took to
+compile."""
 
 
 class Watchdog:
@@ -37,7 +38,7 @@ class Watchdog:
         """Look once.
 
         Args:
-            busy: Whether a chunk is in hand.
+            busy: Whether a chunk is in hand or the first checkpoint is being loaded.
             received: Messages that this process has begun with.
             done: Steps and images so far.
         """
