@@ -8,6 +8,7 @@ shares it. The host counts steps, so it never asks the device whether a sample h
 from __future__ import annotations
 
 import heapq
+import time
 from collections import deque
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Sample(Generic[Job]):
     num_steps: int
     lanes: tuple[int, ...] = ()
     """The lanes it holds while it runs, in the order in which the runner gives them meaning."""
+    admitted_s: float = field(default=0.0, init=False)
+    """``time.monotonic()`` when it got its lanes."""
     steps_done: int = field(default=0, init=False)
 
 
@@ -127,6 +130,7 @@ class Engine(Generic[Job, Result]):
         while (sample := self._next()) is not None:
             self.waiting.remove(sample)
             sample.lanes = tuple(heapq.heappop(self._free) for _ in range(sample.num_lanes))
+            sample.admitted_s = time.monotonic()
             self.running.append(sample)  # before anything can fail, so that abort() knows it
             try:
                 self._runner.admit(sample)

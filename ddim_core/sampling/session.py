@@ -107,7 +107,6 @@ class DeviceSession:
         return list(self._tickets.values())
 
     def _queue(self, ticket: Ticket, job: Job) -> None:
-        ticket.admitted_s = time.monotonic()
         spec = ticket.spec
         # As in diffusers: a guidance_scale of 1 or less means no guidance, and one lane instead of two.
         num_lanes = 2 if spec.guidance_scale > 1 else 1
@@ -156,10 +155,10 @@ class DeviceSession:
         self.seconds["decode"] += now - began
         self.counts["images"] += sum(image.finite for image in decoded)
         return [
-            Outcome(ticket, image=SampledImage(image.pixels, now - ticket.admitted_s))
+            Outcome(ticket, image=SampledImage(image.pixels, now - finished.sample.admitted_s))
             if image.finite
             else Outcome(ticket, error=SampleError("the image must be made of numbers, got NaN or infinity"))
-            for ticket, image in zip(tickets, decoded, strict=True)
+            for ticket, finished, image in zip(tickets, batch, decoded, strict=True)
         ]
 
     def _failed(self, tickets: Sequence[Ticket], error: Exception) -> list[Outcome]:

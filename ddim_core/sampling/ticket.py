@@ -15,8 +15,6 @@ class Ticket:
 
     spec: SampleSpec
     future: Future[SampledImage]
-    admitted_s: float = 0.0
-    """``time.monotonic()`` when the sampling thread took it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -137,6 +138,16 @@ def test_pictures_of_one_shape_share_a_batch(session: DeviceSession) -> None:
     )
     assert all(outcome.error is None for outcome in finish(session).values())
     assert [len(batch) for batch in model.batches] == [len(finish_together)]
+
+
+def test_a_pictures_seconds_do_not_count_its_wait_for_lanes(session: DeviceSession) -> None:
+    """They are what the device took; the queue before it is another figure."""
+    tickets = submit(session, SMALL, SMALL, SMALL)
+    time.sleep(0.1)
+    began = time.monotonic()
+    ended = finish(session)
+    images = [ended[ticket].image for ticket in tickets]
+    assert all(image is not None and 0 < image.seconds <= time.monotonic() - began for image in images)
 
 
 def test_a_checkpoint_whose_schedule_allows_no_step_is_refused_with_the_schedules_words() -> None:

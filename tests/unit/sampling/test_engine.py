@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,19 @@ def test_a_freed_lane_is_reused_on_the_next_step() -> None:
         engine.submit(sample(job, steps))
     run(engine)
     assert runner.batches == [["short", "long"], ["long", "next"], ["long"]]
+
+
+def test_a_samples_time_runs_from_its_admission() -> None:
+    """How long a picture took does not depend on how long the queue before it was."""
+    engine = Engine(_NotingRunner(), num_lanes=1)
+    first, second = sample("a", 1), sample("b", 1)
+    engine.submit(first)
+    engine.submit(second)
+    engine.step()
+    between = time.monotonic()
+    assert (0 < first.admitted_s <= between, second.admitted_s) == (True, 0.0)
+    engine.step()
+    assert between <= second.admitted_s <= time.monotonic()
 
 
 def test_a_sample_with_guidance_holds_two_lanes() -> None:
