@@ -135,8 +135,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             ScheduleError: ``set_timesteps`` was not called, ``eta`` is out of range, both ``generator`` and
-                ``variance_noise`` were given, or ``timestep`` does not fit the batch.
-            IndexError: An int ``timestep`` is outside the schedule.
+                ``variance_noise`` were given, ``timestep`` does not fit the batch, or an int lies outside the schedule.
             TypeError: ``timestep`` is neither an int nor a tensor.
         """
         table = self._table(eta, use_clipped_model_output)
@@ -176,7 +175,10 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
                 )
             return timestep
         if not 0 <= index(timestep) < len(self):
-            raise IndexError(f"timestep must be from 0 to {len(self) - 1}, got {timestep}")
+            raise ScheduleError(
+                f"timestep must be from 0 to {len(self) - 1}, got {timestep}; pass one of scheduler.timesteps, or load "
+                "the scheduler with the num_train_timesteps of the model"
+            )
         # A Python int would be compiled into the graph, once for each value.
         return ms.Tensor(index(timestep), ms.int64)
 

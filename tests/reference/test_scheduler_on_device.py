@@ -172,9 +172,11 @@ def test_the_quantile_on_the_device_is_numpys(ratio: float, size: int) -> None:
 
 
 @pytest.mark.parametrize("t", [1000, -1, 10**6])
-def test_an_int_timestep_outside_the_schedule_is_an_index_error(t: int) -> None:
-    """The class that mindone raises above the end; below 0 it counts from the end without a word."""
-    with pytest.raises(IndexError, match=f"timestep must be from 0 to 999, got {t}"):
+def test_an_int_timestep_outside_the_schedule_is_refused(t: int) -> None:
+    """A ValueError like all that a scheduler refuses; mindone counts a timestep below 0 from the end without a word."""
+    with pytest.raises(
+        ScheduleError, match=f"timestep must be from 0 to 999, got {t}; pass one of scheduler.timesteps"
+    ):
         ready().step(OUT, t, X)
 
 
