@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from ddim_core.checkpoints.folder import resolve
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
@@ -25,7 +26,7 @@ from producer.submission import PreparedRun, prepared, resume
 @click.command("run")
 @click.argument("prompts", required=False)
 @run_options
-@click.option("--resume", "run_url", metavar="RUN_URL", help="Go on with a run, in place of PROMPTS and --out.")
+@click.option("--resume", "run_url", metavar="RUN_URL", help="Go on with a run as it was planned.")
 @click.option(
     "--devices",
     default="auto",
@@ -47,12 +48,23 @@ def command(prompts: str | None, run_url: str | None, devices: str, **given: Any
         with prepared(read_rows(prompts), source_of(prompts), options_of(given)) as run:
             folder, status = run.folder, _make(run.folder, devices, run, resolve(given["model"]))
     else:
-        if prompts or given["out"]:
-            raise click.UsageError("--resume must stand without PROMPTS and --out.", click.get_current_context())
+        _refuse_beside_resume(click.get_current_context())
         folder = RunFolder(run_url)
         status = _make(folder, devices, None, None)
     _conclude(folder, status)
     return exit_code(status)
+
+
+def _refuse_beside_resume(context: click.Context) -> None:
+    """Raise UsageError for whatever describes a run: the one that goes on has a plan already."""
+    unfit = [
+        parameter.human_readable_name if isinstance(parameter, click.Argument) else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in (None, "run_url", "devices")
+        and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]
+    if unfit:
+        raise click.UsageError(f"--resume must stand alone or with --devices, got {', '.join(unfit)}.", context)
 
 
 def _make(folder: RunFolder, devices: str, run: PreparedRun | None, checkpoint: Path | None) -> RunStatus:

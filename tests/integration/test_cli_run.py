@@ -253,7 +253,22 @@ def test_a_part_of_the_fleet_that_dies_ends_the_run(home: Path, victim: str, nam
     ("arguments", "message"),
     [
         (["run"], r"Missing argument 'PROMPTS'\. \(see 'ddim-fleet run --help'\)"),
-        (["run", "p.txt", "--resume", "x"], r"--resume must stand without PROMPTS and --out\. \(see .*"),
+        (["run", "p.txt", "--resume", "x"], r"--resume must stand alone or with --devices, got PROMPTS\. \(see .*"),
+        (
+            [
+                "run",
+                "--resume",
+                "x",
+                "--seed",
+                "0",
+                "--model=shapes",
+                "--scheduler",
+                "eta=1",
+                "--format",
+                "imagefolder",
+            ],
+            r"--resume must stand alone or with --devices, got --model, --seed, --format, --scheduler\. .*",
+        ),
         (["run", "--resume", "nowhere"], r"a run's URL must name a folder with run\.json, .*"),
         (["run", "p.txt"], r"Missing option '--out'\. .*"),
     ],
