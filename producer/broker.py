@@ -29,6 +29,7 @@ from ddim_core.contracts.queue import (
 )
 from ddim_core.errors import BrokerError, InputError
 
+BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 SCHEMES = ("redis", "rediss")
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5

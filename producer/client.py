@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from ddim_core.contracts.plan import Container, RunPlan
 from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
-from producer.broker import Broker
+from producer.broker import BROKER_VARIABLE, Broker
 from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus, patient
 from producer.rows import Row
@@ -30,12 +31,12 @@ class Client:
     """
 
     def __init__(self, broker_url: str | None = None, *, queue: str | None = None) -> None:
-        """Name the broker; the default is ``redis://127.0.0.1:6379/0``.
+        """Name the broker; the default is what ``DDIM_FLEET_BROKER`` names, or else ``redis://127.0.0.1:6379/0``.
 
         Raises:
             InputError: The URL is none that Redis has.
         """
-        self._broker = Broker(broker_url, queue)
+        self._broker = Broker(broker_url or os.environ.get(BROKER_VARIABLE), queue)
 
     # Options are spelled out, because editors and help() then know them; RunOptions holds the same.
     def submit(  # noqa: PLR0913

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ddim_core.errors import StorageError
+from ddim_core.errors import BrokerError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer import client, progress
 from producer.broker import Broker
-from producer.client import Run
+from producer.client import Client, Run
 from tests.unit.producer.runs import finish, written_run
 
 
@@ -45,3 +45,11 @@ def test_waiting_outlasts_a_store_that_fails_for_a_moment(folder: RunFolder, mon
     monkeypatch.setattr(progress, "STORE_PATIENCE_S", 0.05)
     with pytest.raises(StorageError, match=r"^the store is away$"):
         run.wait()
+
+
+def test_the_broker_is_that_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script and a terminal on one host mean the same fleet; what the caller names comes first."""
+    monkeypatch.setenv("DDIM_FLEET_BROKER", "redis://127.0.0.1:1/3")
+    for each, url in ((Client(), "127.0.0.1:1/3"), (Client("redis://127.0.0.1:1/4"), "127.0.0.1:1/4")):
+        with pytest.raises(BrokerError, match=rf"^Redis at redis://{url} must answer"):
+            each.submit([{"prompt": "a"}], out=str(tmp_path / "out"))
