@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.schedule import ScheduleConfig
 
-pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
+# The first test also pays for the fixtures: what waits inside, WAIT_S and more, must end before pytest's patience does.
+pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.timeout(900)]
 
 FOLDER = resolve("shapes")
 INFO = describe(FOLDER)
@@ -124,6 +126,7 @@ def test_a_picture_is_the_same_in_another_process_with_one_thread(alone: list[st
         [sys.executable, "-W", "ignore", "-c", IN_ANOTHER_PROCESS],
         capture_output=True,
         text=True,
+        cwd=Path(__file__).parents[2],  # it imports this file as a part of the package tests
         timeout=280,
         check=True,
     )
