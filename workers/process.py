@@ -54,7 +54,6 @@ class WorkerProcess:
         self._settings = settings
         self._ends_to_restart = False
         self._loads = False
-        device = settings.device.label
         self.worker_id = settings.device.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
@@ -63,11 +62,19 @@ class WorkerProcess:
         self._encoders = ThreadPoolExecutor(settings.chunks_in_flight, thread_name_prefix="encode")
         self._finisher = Finisher(self._board, self._leases, self._runs)
         self._app = make_app(settings)
-        outbox = Outbox(self._app, self._board, settings.queue)
+        self._outbox = Outbox(self._app, self._board, settings.queue)
         self._meter = Meter()
-        self._chunks = ChunkWorker(
+        self._chunks = self._make_chunk_worker()
+        self._presence = self._make_presence()
+        self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, self._make_reconciler().round)
+        self._watchdog = Watchdog(self._board, settings.queue, restart=self._restart, abort=_abort)
+        self._watching = Periodic("watchdog", CHECK_INTERVAL_S, self._watch)
+        register_tasks(self._app, self._chunks.sample, self._finish)
+
+    def _make_chunk_worker(self) -> ChunkWorker:
+        return ChunkWorker(
             worker_id=self.worker_id,
-            device=device,
+            device=self._settings.device.label,
             board=self._board,
             leases=self._leases,
             runs=self._runs,
@@ -75,23 +82,23 @@ class WorkerProcess:
             encoders=self._encoders,
             finisher=self._finisher,
             meter=self._meter,
-            requeue=lambda message: outbox.chunks([message]),
+            requeue=lambda message: self._outbox.chunks([message]),
             on_device_error=self._restart,
         )
-        self._presence = Presence(
+
+    def _make_presence(self) -> Presence:
+        return Presence(
             self._board,
             self.worker_id,
-            device,
+            self._settings.device.label,
             self._meter,
             chunks=self._leases.chunks,
             occupancy=self._samplers.occupancy,
         )
-        queue_view = QueueView(self._board, settings.queue)
-        reconciler = Reconciler(self._board, self.worker_id, self._runs, outbox, queue_view)
-        self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, reconciler.round)
-        self._watchdog = Watchdog(self._board, settings.queue, restart=self._restart, abort=_abort)
-        self._watching = Periodic("watchdog", CHECK_INTERVAL_S, self._watch)
-        register_tasks(self._app, self._chunks.sample, self._finish)
+
+    def _make_reconciler(self) -> Reconciler:
+        queue_view = QueueView(self._board, self._settings.queue)
+        return Reconciler(self._board, self.worker_id, self._runs, self._outbox, queue_view)
 
     def run(self) -> int:
         """Serve until a signal or a failure; return the process's exit code.
