@@ -23,7 +23,16 @@ from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import file_entry, part_path
 from tests.integration.conftest import RedisServer
-from tests.integration.worker_host import Workers, plan_run, reports, send, shard_hashes, shard_members, wait_for
+from tests.integration.worker_host import (
+    PATIENCE_S,
+    Workers,
+    plan_run,
+    reports,
+    send,
+    shard_hashes,
+    shard_members,
+    wait_for,
+)
 
 StartWorkers = Callable[..., Workers]
 
@@ -36,7 +45,7 @@ def test_a_run_ends_with_every_image_once_and_a_manifest(
     folder = plan_run(str(tmp_path / "run"), requests)
     send(redis_server, folder)
     start_workers("sim:1:2")
-    wait_for(lambda: folder.read_manifest() is not None, 30)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
     manifest = folder.read_manifest()
     assert manifest is not None and (manifest.images, manifest.failed, manifest.chunks) == (40, 0, 5)
     assert len({record.key for record in folder.records()}) == 40
@@ -45,7 +54,7 @@ def test_a_run_ends_with_every_image_once_and_a_manifest(
         assert file_entry(entry.path, folder.store.get(entry.path)) == entry
     keys = RunKeys(manifest.run_id)
     with redis_server.client() as client:
-        wait_for(lambda: not client.exists(RUNS_KEY, *keys.lasting(), keys.finishing), 5)
+        wait_for(lambda: not client.exists(RUNS_KEY, *keys.lasting(), keys.finishing), PATIENCE_S)
 
 
 def test_two_workers_share_a_run(redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers) -> None:
@@ -54,7 +63,7 @@ def test_two_workers_share_a_run(redis_server: RedisServer, tmp_path: Path, star
     start_workers("sim:2:2").wait_ready(2)
     assert {report.device for report in reports(redis_server)} == {"sim:0", "sim:1"}
     send(redis_server, folder)
-    wait_for(lambda: folder.read_manifest() is not None, 30)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
     assert {record.device for record in folder.records()} == {"sim:0", "sim:1"}
 
 
@@ -66,7 +75,7 @@ def test_an_image_that_fails_alone_is_a_failed_row_and_nothing_else(
     folder = plan_run(str(tmp_path / "run"), requests)
     send(redis_server, folder)
     start_workers("sim:1")
-    wait_for(lambda: folder.read_manifest() is not None, 30)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
     rows = list(folder.records())
     assert [row.status for row in rows] == [SUCCESS, SUCCESS, FAILED, SUCCESS, SUCCESS]
     assert (rows[2].error_class, rows[2].path) == ("SampleError", None)
@@ -82,7 +91,7 @@ def test_a_chunk_without_any_image_writes_no_shard(
     folder = plan_run(str(tmp_path / "run"), [Request(prompt="sim:fail", num_inference_steps=1)])
     send(redis_server, folder)
     start_workers("sim:1")
-    wait_for(lambda: folder.read_manifest() is not None, 30)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
     assert list(folder.store.list("shards")) == []
 
 
@@ -94,7 +103,7 @@ def test_images_of_an_imagefolder_are_files_with_their_metadata(
     folder = plan_run(str(tmp_path / "run"), [*requests, Request(prompt="sim:fail")], container="imagefolder")
     send(redis_server, folder)
     start_workers("sim:1")
-    wait_for(lambda: folder.read_manifest() is not None, 30)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
     lines = [json.loads(line) for line in folder.store.get("images/metadata.jsonl").splitlines()]
     assert [line["text"] for line in lines] == [f"a ring {n}" for n in range(9)]
     for line in lines:
@@ -111,10 +120,10 @@ def test_a_committed_chunk_that_is_delivered_again_is_left_alone(
     folder = plan_run(str(tmp_path / "run"), [Request(prompt="a cross", num_images_per_prompt=16)])
     workers = start_workers("sim:1")
     send(redis_server, folder, [0])
-    wait_for(lambda: folder.is_committed(0), 30)
+    wait_for(lambda: folder.is_committed(0), PATIENCE_S)
     part, shards = folder.store.get(part_path(0)), shard_hashes(folder)
     send(redis_server, folder, [0, 0, 1])
-    wait_for(lambda: folder.read_manifest() is not None, 30)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
     assert folder.store.get(part_path(0)) == part
     assert shard_hashes(folder)["shards/00000.tar"] == shards["shards/00000.tar"]
     assert workers.text().count("action=chunk_committed") == 2
@@ -132,11 +141,11 @@ def test_what_is_no_message_is_dropped_and_the_worker_goes_on(
             client.lpush("ddim-fleet", item)
     _send_invalid(redis_server)
     send(redis_server, folder)
-    wait_for(lambda: folder.read_manifest() is not None, 20, workers.text)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S, workers.text)
     assert workers.text().count(" is ready, pid ") == 1
     with redis_server.client() as client:
         assert client.llen("ddim-fleet") == 0
-        wait_for(lambda: client.hlen("unacked") == 0, 10)
+        wait_for(lambda: client.hlen("unacked") == 0, PATIENCE_S)
         assert len(list(client.scan_iter(WORKERS_PATTERN))) == 1
 
 

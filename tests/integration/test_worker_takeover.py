@@ -16,6 +16,7 @@ from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import (
+    PATIENCE_S,
     Workers,
     plan_run,
     reports,
@@ -44,17 +45,17 @@ def test_the_chunks_of_a_killed_worker_are_taken_over_and_come_out_the_same(
     workers = start_workers("sim:2:10")
     workers.wait_ready(2)
     send(redis_server, calm)
-    wait_for(lambda: calm.read_manifest() is not None, 60, workers.text)
+    wait_for(lambda: calm.read_manifest() is not None, PATIENCE_S, workers.text)
     send(redis_server, folder)
     pid, _ = _busy_worker(redis_server)
     os.kill(pid, signal.SIGKILL)
-    _assert_whole(folder, workers, timeout_s=60)
+    _assert_whole(folder, workers, timeout_s=PATIENCE_S)
     assert shard_hashes(folder) == shard_hashes(calm)
     assert workers.text().count("action=chunk_taken_over") >= 1
-    wait_for(lambda: workers.text().count(" is ready, pid ") == 3, 30, workers.text)
+    wait_for(lambda: workers.text().count(" is ready, pid ") == 3, PATIENCE_S, workers.text)
 
 
-def test_the_chunks_of_a_host_that_vanished_are_taken_over_within_a_minute(
+def test_the_chunks_of_a_host_that_vanished_are_taken_over_when_their_leases_run_out(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:
     """With its launcher dead too, nobody says that the worker is gone: its lease must run out."""
@@ -65,12 +66,10 @@ def test_the_chunks_of_a_host_that_vanished_are_taken_over_within_a_minute(
     pid, _ = _busy_worker(redis_server)
     doomed.launcher.kill()
     doomed.launcher.wait()
-    killed_at = time.monotonic()
-    wait_for(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), 5)
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), PATIENCE_S)
     survivors = start_workers("sim:2:10")
-    wait_for(lambda: "action=chunk_taken_over" in survivors.text(), LEASE_S + 15, survivors.text)
-    assert time.monotonic() - killed_at < 60
-    _assert_whole(folder, survivors, timeout_s=30)
+    wait_for(lambda: "action=chunk_taken_over" in survivors.text(), LEASE_S + PATIENCE_S, survivors.text)
+    _assert_whole(folder, survivors, timeout_s=PATIENCE_S)
 
 
 def test_a_run_survives_that_redis_is_wiped(
@@ -81,10 +80,10 @@ def test_a_run_survives_that_redis_is_wiped(
     workers = start_workers("sim:2:10")
     workers.wait_ready(2)
     send(redis_server, folder)
-    wait_for(lambda: len(folder.committed_chunks()) >= 3, 30)
+    wait_for(lambda: len(folder.committed_chunks()) >= 3, PATIENCE_S)
     with redis_server.client() as client:
         client.flushall()
-    _assert_whole(folder, workers, timeout_s=60)
+    _assert_whole(folder, workers, timeout_s=PATIENCE_S)
     assert workers.text().count(" is ready, pid ") == 2
 
 
@@ -96,13 +95,13 @@ def test_a_run_survives_that_redis_is_down_for_a_while(
     workers = start_workers("sim:2:10")
     workers.wait_ready(2)
     send(redis_server, folder)
-    wait_for(lambda: len(folder.committed_chunks()) >= 3, 30)
+    wait_for(lambda: len(folder.committed_chunks()) >= 3, PATIENCE_S)
     redis_server.stop()
     before = len(folder.committed_chunks())
-    wait_for(lambda: len(folder.committed_chunks()) > before, 20, workers.text)
+    wait_for(lambda: len(folder.committed_chunks()) > before, PATIENCE_S, workers.text)
     time.sleep(2)
     redis_server.start()
-    _assert_whole(folder, workers, timeout_s=60)
+    _assert_whole(folder, workers, timeout_s=PATIENCE_S)
     assert workers.text().count(" is ready, pid ") == 2
 
 
@@ -119,10 +118,10 @@ def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
     assert in_hand <= folder.committed_chunks()
     assert len(folder.committed_chunks()) < folder.read_plan().chunk_count
     assert reports(redis_server) == []
-    began = time.monotonic()
+    with redis_server.client() as client:
+        assert list(client.scan_iter(LEASES_PATTERN)) == []  # the next worker need not wait for any to run out
     others = start_workers("sim:2:2")
-    _assert_whole(folder, others, timeout_s=30)
-    assert time.monotonic() - began < LEASE_S
+    _assert_whole(folder, others, timeout_s=PATIENCE_S)
 
 
 def test_an_image_that_kills_its_worker_ends_as_a_failed_row(
@@ -133,7 +132,7 @@ def test_an_image_that_kills_its_worker_ends_as_a_failed_row(
     folder = plan_run(str(tmp_path / "run"), requests)
     send(redis_server, folder)
     workers = start_workers("sim:1")
-    wait_for(lambda: folder.read_manifest() is not None, 90, workers.text)
+    wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S, workers.text)
     rows = list(folder.records())
     assert [row.status for row in rows] == [SUCCESS] * 3 + [FAILED] + [SUCCESS] * 2
     assert "died" in str(rows[3].error_message)
@@ -149,7 +148,7 @@ def test_an_image_that_kills_its_worker_takes_no_image_of_another_chunk_with_it(
     workers = start_workers("sim:1:50")
     workers.wait_ready(1)
     send(redis_server, folder)
-    wait_for(lambda: folder.read_manifest() is not None, 240, workers.text)
+    wait_for(lambda: folder.read_manifest() is not None, 2 * PATIENCE_S, workers.text)
     assert [row.prompt for row in folder.records() if row.status == FAILED] == ["sim:kill"]
 
 
@@ -162,10 +161,10 @@ def test_a_store_that_fails_for_a_while_costs_time_and_no_image(
     blocker.write_text("a file where the store wants a folder")
     send(redis_server, folder)
     workers = start_workers("sim:1")
-    wait_for(lambda: "action=chunk_given_back" in workers.text(), 30, workers.text)
+    wait_for(lambda: "action=chunk_given_back" in workers.text(), PATIENCE_S, workers.text)
     assert folder.committed_chunks() == set()
     blocker.unlink()
-    _assert_whole(folder, workers, timeout_s=40)
+    _assert_whole(folder, workers, timeout_s=PATIENCE_S)
     assert {record.attempts for record in folder.records()} == {1}
 
 
@@ -190,7 +189,7 @@ def _busy_worker(server: RedisServer) -> tuple[int, set[int]]:
                 held.setdefault(str(client.get(key)), set()).add(int(str(key).rpartition(":")[2]))
         return any(len(chunks) == 2 for chunks in held.values())
 
-    wait_for(look, 20)
+    wait_for(look, PATIENCE_S)
     holder, chunks = max(held.items(), key=lambda item: len(item[1]))
     return int(holder.rpartition("/")[2]), chunks
 

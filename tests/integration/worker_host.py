@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import RedisServer
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 180.0
+"""For what takes seconds on an idle machine: a wait that ends early costs nothing, and two busy cores are slow."""
 
 
 class Workers:
@@ -50,11 +52,11 @@ class Workers:
         """Return all that was printed and logged so far."""
         return self.log.read_text()
 
-    def wait_ready(self, count: int, timeout_s: float = 60) -> None:
+    def wait_ready(self, count: int, timeout_s: float = PATIENCE_S) -> None:
         """Wait until as many worker processes have said that they are ready."""
         wait_for(lambda: self.text().count(" is ready, pid ") >= count, timeout_s, self.text)
 
-    def stop(self, timeout_s: float = 30) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """Drain, and return the launcher's exit code."""
         if self.launcher.poll() is None:
             self.launcher.send_signal(signal.SIGTERM)
