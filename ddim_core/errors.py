@@ -46,6 +46,10 @@ class StorageError(FleetError):
     """The object store refused, failed or did not answer."""
 
 
+class ChunkDamagedError(StorageError):
+    """A chunk's file is missing from its run, or does not hold the chunk's images; asking again brings the same."""
+
+
 class OutputError(StorageError, InputError):
     """The output URL cannot be used: unknown scheme, not writable, or misspelt."""
 

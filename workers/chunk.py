@@ -8,16 +8,22 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from ddim_core.contracts.plan import ChunkItem, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.errors import (
     CheckpointError,
+    ChunkDamagedError,
     DeviceError,
     HostError,
+    InputError,
+    OutputError,
     RunCancelledError,
     RunNotFoundError,
     StorageError,
 )
+from ddim_core.storage.run_folder import chunk_path
 from workers.board import Board
 from workers.cancelling import CancelWatch
 from workers.commit import Clock, commit_chunk
@@ -58,9 +64,26 @@ class Attempt:
         """Return the chunk's images, read from the store.
 
         Raises:
-            StorageError: The chunk's file cannot be read.
+            ChunkDamagedError: The chunk's file is missing or not what it must be.
+            StorageError: The store failed, which says nothing of the file.
         """
-        return list(chunk_items(self.run.plan, self.chunk, self.run.folder.read_chunk(self.chunk)))
+        try:
+            items = list(chunk_items(self.run.plan, self.chunk, self.run.folder.read_chunk(self.chunk)))
+        except OutputError:  # the bucket is gone, or its credentials
+            raise
+        except (StorageError, InputError) as exc:
+            if isinstance(exc, StorageError) and not isinstance(exc.__cause__, FileNotFoundError | ValidationError):
+                raise
+            raise ChunkDamagedError(str(exc)) from exc
+        self._check_count(len(items))
+        return items
+
+    def _check_count(self, count: int) -> None:
+        plan = self.run.plan
+        expected = min(plan.images_per_chunk, plan.image_count - self.chunk * plan.images_per_chunk)
+        if count != expected:
+            place = f"{self.run.folder.url}/{chunk_path(self.chunk)}"
+            raise ChunkDamagedError(f"a chunk must hold {expected} images, got {count} in {place}")
 
     @property
     def pause_s(self) -> float:
@@ -139,6 +162,8 @@ class ChunkWorker:
     def _attempt(self, attempt: Attempt, message: ChunkMessage) -> None:
         try:
             self._make(attempt)
+        except ChunkDamagedError as exc:
+            self._damaged(attempt, exc)
         except (StorageError, CancelledError, RunCancelledError, RunNotFoundError):
             attempt.tally.excuse(attempt.chunk)
             raise
@@ -201,6 +226,32 @@ class ChunkWorker:
             self._commit_as_failed(attempt, exc)
         else:
             attempt.tally.give_back(attempt.chunk, attempt.pause_s)
+
+    def _damaged(self, attempt: Attempt, exc: ChunkDamagedError) -> None:
+        """Leave a chunk whose rows nobody can know; stop the run when nothing but such chunks is left of it.
+
+        The mark of a cancelled run ends the wait of whoever waits, and a resume goes on once the file is mended.
+        """
+        attempt.tally.give_back(attempt.chunk, attempt.pause_s)
+        if attempt.number < MAX_ATTEMPTS:
+            log.warning(
+                "a chunk's file cannot be used; it will be read again",
+                extra={"action": "chunk_unreadable", **attempt.facts(), "error": str(exc)},
+            )
+            return
+        if attempt.number == MAX_ATTEMPTS:
+            log.error(
+                "a chunk's file is damaged; what else there is of its run is made, then the run is stopped",
+                extra={"action": "chunk_damaged", **attempt.facts(), "error": str(exc)},
+            )
+        folder = attempt.run.folder
+        left = set(range(attempt.run.plan.chunk_count)) - folder.committed_chunks()
+        if left <= attempt.tally.tried(MAX_ATTEMPTS):
+            folder.cancel()
+            log.error(
+                "a run was stopped, as the files of all chunks that are left are damaged; mend them, then resume it",
+                extra={"action": "run_stopped", **attempt.facts(), "chunks": len(left), "error": str(exc)},
+            )
 
     def _refuse(self, attempt: Attempt, message: ChunkMessage, exc: CheckpointError | HostError) -> None:
         log.error(

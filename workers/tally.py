@@ -47,6 +47,14 @@ class Tally:
 
         return self._board.ask(note, otherwise=1)
 
+    def tried(self, times: int) -> set[int]:
+        """Return the chunks that workers took at least so often."""
+
+        def look(redis: Redis) -> set[int]:
+            return {int(chunk) for chunk, taken in redis.hgetall(self.keys.attempts).items() if int(taken) >= times}
+
+        return self._board.ask(look, otherwise=set[int]())
+
     def excuse(self, chunk: int) -> None:
         """Take an attempt back that failed for a reason that is not the chunk's."""
         self._board.ask(lambda redis: redis.hincrby(self.keys.attempts, str(chunk), -1), otherwise=0)

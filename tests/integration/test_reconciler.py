@@ -25,7 +25,7 @@ from ddim_core.contracts.record import FAILED
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
 from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError
-from ddim_core.storage.run_folder import RunFolder
+from ddim_core.storage.run_folder import RunFolder, chunk_path
 from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
@@ -340,6 +340,43 @@ def test_a_chunk_that_fails_as_a_whole_ends_as_failed_rows(bench: Bench, folder:
         bench.chunks.sample(message(folder, 0))
     assert {row.status for row in folder.read_records(0)} == {FAILED}
     assert {row.error_class for row in folder.read_records(0)} == {"RuntimeError"}
+
+
+@pytest.mark.parametrize("damage", [None, b"{", b""])
+def test_a_damaged_chunk_stops_its_run_when_nothing_else_is_left(
+    bench: Bench, folder: RunFolder, damage: bytes | None
+) -> None:
+    """A missing, damaged or cut file: its rows cannot be known, all others are made, and the run can be resumed."""
+    whole = folder.store.get(chunk_path(1))
+    folder.store.delete(chunk_path(1))
+    if damage is not None:
+        folder.store.put(chunk_path(1), damage)
+    for _ in range(MAX_ATTEMPTS):
+        bench.chunks.sample(message(folder, 1))
+    assert not folder.is_cancelled()
+    for chunk in (0, 2, 3):
+        bench.chunks.sample(message(folder, chunk))
+    bench.chunks.sample(message(folder, 1))
+    assert folder.is_cancelled() and folder.committed_chunks() == {0, 2, 3}
+    folder.store.put(chunk_path(1), whole)
+    folder.uncancel()
+    bench.chunks.sample(message(folder, 1))
+    assert folder.read_manifest() is not None
+
+
+def test_a_store_that_cannot_be_read_damages_nothing(bench: Bench, folder: RunFolder) -> None:
+    """However often that happens, the chunk is made when the store is back."""
+    file = Path(folder.url.removeprefix("file://")) / chunk_path(0)
+    whole = file.read_bytes()
+    file.unlink()
+    file.mkdir()
+    for _ in range(2 * MAX_ATTEMPTS):
+        bench.chunks.sample(message(folder, 0))
+    assert bench.redis.hget(keys(folder).attempts, "0") == "0"
+    file.rmdir()
+    file.write_bytes(whole)
+    bench.chunks.sample(message(folder, 0))
+    assert folder.committed_chunks() == {0}
 
 
 def test_a_worker_without_the_checkpoint_leaves_chunks_to_one_that_has_it(bench: Bench, folder: RunFolder) -> None:
