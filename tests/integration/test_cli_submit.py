@@ -6,18 +6,21 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import redis
 
+from ddim_core.checkpoints import resolve
 from ddim_core.contracts.queue import DEFAULT_QUEUE, RUNS_KEY, SAMPLE_CHUNK_TASK, ChunkMessage, RunKeys
 from ddim_core.storage.run_folder import RunFolder, part_path
 from tests.integration.conftest import free_port
 from tests.integration.fleet_command import FleetCommand
 
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 LINE = '{"prompt": "a red circle"}\n'
 
 
@@ -155,8 +158,11 @@ BAD_USES = {
         ["no.jsonl", "--out", "out"],
         r"the prompts must be a file .*, got 'no\.jsonl': it does not exist",
     ),
-    "folder": ([".", "--out", "out"], r"the name of a prompts file must end in one of .*|.* it is a folder"),
-    "suffix": (["p.xyz", "--out", "out"], r".*"),
+    "folder": ([".", "--out", "out"], r"the prompts must be a file .*, got '\.': it is a folder"),
+    "suffix": (
+        ["p.xyz", "--out", "out"],
+        r"the name of a prompts file must end in one of \.jsonl, .*, got 'p\.xyz'; .*",
+    ),
     "no out": (["p.jsonl"], r"Missing option '--out'\. \(see 'ddim-fleet submit --help'\)"),
     "no prompts": (["--out", "out"], r"Missing argument 'PROMPTS'\. \(see 'ddim-fleet submit --help'\)"),
     "no such option": (["p.jsonl", "--ot", "x"], r"No such option.*--ot.*"),
@@ -179,6 +185,7 @@ def test_bad_usage_leaves_no_trace(fleet: FleetCommand, board: redis.Redis, case
     """One line says what to mend, and the exit code is 1 whoever found the fault."""
     arguments, message = BAD_USES[case]
     fleet.write("p.jsonl", LINE)
+    fleet.write("p.xyz", "a red circle\n")
     fleet.write("empty.txt", "\n\n")
     before = fleet.names()
     done = fleet("submit", *arguments)
@@ -187,6 +194,43 @@ def test_bad_usage_leaves_no_trace(fleet: FleetCommand, board: redis.Redis, case
     assert "Traceback" not in done.stderr and "pw" not in done.stderr
     assert board.dbsize() == 0
     assert fleet.names() == before
+
+
+CHECKPOINT_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a file missing": (
+        lambda folder: (folder / "tokenizer" / "merges.txt").unlink(),
+        r"a checkpoint must hold tokenizer/merges\.txt, got none in \S*model",
+    ),
+    "pickled weights": (
+        lambda folder: (folder / "unet" / WEIGHTS).rename(folder / "unet" / "diffusion_pytorch_model.bin"),
+        rf"weights must be unet/{WEIGHTS}, got unet/diffusion_pytorch_model\.bin in \S*model; .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", CHECKPOINT_FAULTS)
+def test_a_checkpoint_that_cannot_be_used_leaves_no_trace(fleet: FleetCommand, board: redis.Redis, fault: str) -> None:
+    """It is found where the run is planned, and not by each worker."""
+    damage, message = CHECKPOINT_FAULTS[fault]
+    damage(shutil.copytree(resolve("shapes"), fleet.folder / "model"))
+    fleet.write("p.jsonl", LINE)
+    done = fleet("submit", "p.jsonl", "--out", "out", "--model", "model")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"ddim-fleet: error: {message}\n", done.stderr)
+    assert board.dbsize() == 0
+    assert fleet.names() == ["model", "p.jsonl"]
+
+
+def test_an_output_that_takes_nothing_leaves_no_trace(fleet: FleetCommand, board: redis.Redis) -> None:
+    """Below /proc nobody makes a folder, not even root."""
+    fleet.write("p.jsonl", LINE)
+    done = fleet("submit", "p.jsonl", "--out", "/proc/ddim-fleet/out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"ddim-fleet: error: the output must be writable: could not write file:///proc/\S+: .*\n", done.stderr
+    )
+    assert board.dbsize() == 0
+    assert fleet.names() == ["p.jsonl"]
 
 
 def test_all_faults_are_told_at_once_up_to_a_limit(fleet: FleetCommand) -> None:
