@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -59,4 +60,10 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - nothing runs in the child but this
     )
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to commands in the background: they ignore Ctrl-C, and so would what the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
