@@ -135,7 +135,7 @@ class RunKeys:
         return f"ddim-fleet:suspects:{self.run_id}"
 
     def lasting(self) -> tuple[str, ...]:
-        """Return the keys that outlast a worker, for whoever forgets the run: at its end, or before it is queued anew."""
+        """Return the keys that outlast a worker: what to delete at a run's end, or before it is queued anew."""
         notes = (self.in_hand, self.attempts, self.progress, self.committed, self.suspects)
         return (*notes, self.refusals, self.refused_since, self.able)
 
