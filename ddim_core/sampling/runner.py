@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.errors import SampleError, ScheduleError
 from ddim_core.sampling.bank import IDLE_ROW, CoefficientBank, TableKey
 from ddim_core.sampling.engine import Sample
+from ddim_core.sampling.models.model import LatentShape, Model
 from ddim_core.sampling.noise import initial_noise, step_noise
-from ddim_core.sampling.step import Admission, DenoisingStep, Lanes, Newcomer, idle_lanes
+from ddim_core.sampling.step import Admission, Conditions, DenoisingStep, Lanes, Newcomer, idle_lanes
 
 # A table has at most num_train_timesteps rows, 1000 for every published Stable Diffusion: the tables in use always fit.
 _ROWS_PER_LANE = 1000
-
-LatentShape: TypeAlias = tuple[int, int, int]
-"""[C, h, w]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,26 +26,15 @@ class Job:
     """A sample as the runner needs it."""
 
     spec: SampleSpec
-    text: Tensor
-    """[T, D]."""
-    negative_text: Tensor
-    """[T, D]."""
+    conditions: Conditions
+    """What its model made of the prompt, and of whatever else its denoiser is given."""
+    negative_conditions: Conditions
+    """The same for the unconditional output that guidance leads away from."""
 
     @property
     def table(self) -> TableKey:
         """The schedule's rows that it needs."""
         return TableKey(self.spec.schedule, self.spec.num_inference_steps, self.spec.eta)
-
-
-class Model(Protocol):
-    """What a checkpoint gives to the sampling loop; ``pipeline.StableDiffusion`` is one."""
-
-    @property
-    def denoiser(self) -> nn.Cell:
-        """A cell as ``DenoisingStep`` takes it."""
-
-    def latent_shape(self, height: int, width: int) -> LatentShape:
-        """Return the shape of the latents of a picture of that many pixels."""
 
 
 class DeviceRunner:
@@ -74,22 +61,22 @@ class DeviceRunner:
         self._lanes: Lanes
 
     def admit(self, sample: Sample[Job]) -> None:
-        """Write a sample's noise, text, scales and first row into its lanes."""
+        """Write a sample's noise, conditions, scales and first row into its lanes."""
         job, spec = sample.job, sample.job.spec
         try:
             first_row = self._bank.acquire(job.table)
         except ScheduleError as error:
             raise SampleError(str(error)) from error
         shape = self._model.latent_shape(spec.height, spec.width)
-        self._set_shape(shape, job.text)
+        self._set_shape(shape, job.conditions)
         self._lanes = self._admission.admit(
             self._lanes,
             Newcomer(
                 lanes=sample.lanes,
                 x=initial_noise(spec.seed, spec.image_index, shape),
                 first_row=first_row,
-                text=job.text,
-                negative_text=job.negative_text,
+                conditions=job.conditions,
+                negative_conditions=job.negative_conditions,
                 guidance_scale=spec.guidance_scale,
                 guidance_rescale=spec.guidance_rescale,
             ),
@@ -112,12 +99,12 @@ class DeviceRunner:
         assert self._shape is not None
         nothing = np.zeros(self._shape, np.float32)
         job = sample.job
-        newcomer = Newcomer(sample.lanes, nothing, IDLE_ROW, job.text, job.negative_text, 0.0, 0.0)
+        newcomer = Newcomer(sample.lanes, nothing, IDLE_ROW, job.conditions, job.negative_conditions, 0.0, 0.0)
         self._lanes = self._admission.admit(self._lanes, newcomer)
 
-    def _set_shape(self, shape: LatentShape, text: Tensor) -> None:
+    def _set_shape(self, shape: LatentShape, conditions: Conditions) -> None:
         if shape != self._shape:
-            self._lanes = idle_lanes(self._num_lanes, shape, text.shape, text.dtype)
+            self._lanes = idle_lanes(self._num_lanes, shape, conditions)
             self._no_noise = Tensor(np.zeros((self._num_lanes, *shape), np.float32))
             self._shape = shape
 

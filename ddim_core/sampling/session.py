@@ -20,7 +20,7 @@ from ddim_core.contracts.sample import SampledImage, SampleSpec
 from ddim_core.errors import CheckpointError, FleetError, SampleError
 from ddim_core.sampling import device
 from ddim_core.sampling.engine import Engine, Finished, Sample
-from ddim_core.sampling.pipeline import StableDiffusion
+from ddim_core.sampling.models.load import load_model
 from ddim_core.sampling.runner import DeviceRunner, Job
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.sampling.ticket import Outcome, Ticket
@@ -49,7 +49,7 @@ class DeviceSession:
         """
         self._settings = settings
         self._num_lanes = 2 * settings.slots
-        self._model = StableDiffusion(info, dtype=settings.dtype_on_device, flash_attention=settings.flash_attention)
+        self._model = load_model(info, settings.dtype_on_device, flash_attention=settings.flash_attention)
         self._runner = DeviceRunner(self._model, self._num_lanes)
         self._engine: Engine[Job, Tensor] = Engine(self._runner, self._num_lanes)
         self._tickets: dict[_Sample, Ticket] = {}
@@ -70,18 +70,18 @@ class DeviceSession:
         return not self._tickets
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
-        """Encode the tickets' texts and queue them; return those that ended already because that failed."""
+        """Have the model make the tickets' conditions and queue them; return those that ended as that failed."""
         began = time.monotonic()
         try:
-            texts = self._model.encode([text for ticket in tickets for text in _texts(ticket.spec)])
+            conditions = self._model.conditions([ticket.spec for ticket in tickets])
         except Exception as error:
             if len(tickets) == 1:
                 return self._failed(tickets, _prompt_error(error))
             # One text that cannot be encoded must not take the others along.
             return [outcome for ticket in tickets for outcome in self.submit([ticket])]
         self.seconds["text"] += time.monotonic() - began
-        for ticket, text, negative_text in zip(tickets, texts[::2], texts[1::2], strict=True):
-            self._queue(ticket, Job(ticket.spec, text, negative_text))
+        for ticket, (positive, negative) in zip(tickets, conditions, strict=True):
+            self._queue(ticket, Job(ticket.spec, positive, negative))
         return []
 
     def step(self) -> list[Outcome]:
@@ -189,10 +189,6 @@ class DeviceSession:
         self.counts.clear()
         self.seconds.clear()
         self.seconds["warm_up"] = time.monotonic() - began
-
-
-def _texts(spec: SampleSpec) -> tuple[str, str]:
-    return spec.prompt, spec.negative_prompt
 
 
 def _prompt_error(error: Exception) -> Exception:

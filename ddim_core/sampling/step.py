@@ -1,12 +1,12 @@
 """One DDIM step of every lane as one compiled graph; latents and row pointers never leave the device.
 
-Shapes: L lanes, C latent channels, h x w latent pixels, T tokens of D numbers, R rows of the coefficient bank.
+Shapes: L lanes, C latent channels, h x w latent pixels, R rows of the coefficient bank.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import mindspore as ms
 import numpy as np
@@ -29,6 +29,9 @@ from ddim_core.sampling.bank import COLUMNS, IDLE_ROW
     _THRESHOLD_LIMIT,
 ) = range(len(COLUMNS))
 
+Conditions: TypeAlias = tuple[Tensor, ...]
+"""What a denoiser is given beside x and the timestep; how many, and of which shapes and dtypes, its model says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
@@ -42,24 +45,24 @@ class Lanes:
     """x_t, float32 [L, C, h, w]."""
     row: Tensor
     """Row of the bank that each lane is at, int32 [L]; ``IDLE_ROW`` for a lane at rest."""
-    text: Tensor
-    """What each lane's denoiser is conditioned on, [L, T, D] in the denoiser's dtype."""
     outputs: Tensor
     """Columns: lane of the sample's conditional output and lane of its unconditional one, which for a sample without
     guidance is the same; int32 [L, 2]."""
     guidance: Tensor
     """Columns guidance_scale and guidance_rescale, float32 [L, 2]."""
+    conditions: Conditions
+    """The condition of every lane, each [L, ...]."""
 
 
-def idle_lanes(num_lanes: int, latent_shape: tuple[int, ...], text_shape: tuple[int, ...], text_dtype: Any) -> Lanes:
-    """Return lanes that are all at rest."""
+def idle_lanes(num_lanes: int, latent_shape: tuple[int, ...], like: Conditions) -> Lanes:
+    """Return lanes that are all at rest, with room for conditions such as those of one sample."""
     own = np.arange(num_lanes, dtype=np.int32)
     return Lanes(
         x=Tensor(np.zeros((num_lanes, *latent_shape), np.float32)),
         row=Tensor(np.full(num_lanes, IDLE_ROW, np.int32)),
-        text=Tensor(np.zeros((num_lanes, *text_shape), np.float32)).astype(text_dtype),
         outputs=Tensor(np.stack([own, own], axis=1)),
         guidance=Tensor(np.zeros((num_lanes, 2), np.float32)),
+        conditions=tuple(ops.zeros((num_lanes, *condition.shape), condition.dtype) for condition in like),
     )
 
 
@@ -72,10 +75,10 @@ class Newcomer:
     x: np.ndarray[Any, np.dtype[np.float32]]
     """x_T, [C, h, w]."""
     first_row: int
-    text: Tensor
-    """[T, D]."""
-    negative_text: Tensor
-    """[T, D]; ignored without guidance."""
+    conditions: Conditions
+    """As in ``Lanes``, without the axis of lanes."""
+    negative_conditions: Conditions
+    """For its unconditional lane; ignored without guidance."""
     guidance_scale: float
     guidance_rescale: float
 
@@ -88,36 +91,40 @@ class Admission(nn.Cell):
         own = Tensor(np.array([new.lanes[0], new.lanes[-1]], np.int32))
         row = Tensor(np.array(new.first_row, np.int32))
         guidance = Tensor(np.array([new.guidance_scale, new.guidance_rescale], np.float32))
-        now = (lanes.x, lanes.row, lanes.text, lanes.outputs, lanes.guidance)
-        return Lanes(*self(*now, own, Tensor(new.x), row, new.text, new.negative_text, guidance))
+        now = (lanes.x, lanes.row, lanes.outputs, lanes.guidance)
+        all_conditions = (*lanes.conditions, *new.conditions, *new.negative_conditions)
+        written = self(*now, own, Tensor(new.x), row, guidance, *all_conditions)
+        return Lanes(*written[:4], tuple(written[4:]))
 
     # A compiled graph takes tensors one by one: inside a tuple they would be constants, compiled anew for every value.
     @ms.jit(jit_level="O0")
-    def construct(  # noqa: D102, PLR0913, PLR0917
+    def construct(  # noqa: PLR0913, PLR0917
         self,
         x: Tensor,
         row: Tensor,
-        text: Tensor,
         outputs: Tensor,
         guidance: Tensor,
         own: Tensor,
         new_x: Tensor,
         new_row: Tensor,
-        new_text: Tensor,
-        new_negative_text: Tensor,
         new_guidance: Tensor,
+        *conditions: Tensor,
     ) -> tuple[Tensor, ...]:
+        """``conditions``: those of the lanes, then the new sample's, then its negative ones, as many of each."""
         lane = ops.arange(row.shape[0])
         is_first = lane == own[0]
         is_own = ops.logical_or(is_first, lane == own[1])
-        text = ops.where(is_own.reshape(-1, 1, 1), new_negative_text, text)
-        return (
-            ops.where(is_own.reshape(-1, 1, 1, 1), new_x, x),
-            ops.where(is_own, new_row, row),
-            ops.where(is_first.reshape(-1, 1, 1), new_text, text),
-            ops.where(is_own.reshape(-1, 1), own, outputs),
-            ops.where(is_own.reshape(-1, 1), new_guidance, guidance),
+        written: tuple[Tensor, ...] = (
+            _where(is_own, new_x, x),
+            _where(is_own, new_row, row),
+            _where(is_own, own, outputs),
+            _where(is_own, new_guidance, guidance),
         )
+        count = len(conditions) // 3
+        for i in range(count):
+            condition = _where(is_own, conditions[2 * count + i], conditions[i])
+            written += (_where(is_first, conditions[count + i], condition),)
+        return written
 
 
 class DenoisingStep(nn.Cell):
@@ -127,7 +134,7 @@ class DenoisingStep(nn.Cell):
         """Make the step of a denoiser.
 
         Args:
-            denoiser: A cell ``(x [L, C, h, w], timestep [L], text [L, T, D]) -> [L, C, h, w]``.
+            denoiser: A cell ``(x [L, C, h, w], timestep [L], *conditions) -> [L, C, h, w]``.
             thresholding: Build the graph with dynamic thresholding, which sorts |x0| of every lane; samples without it
                 come out the same to the bit.
         """
@@ -143,23 +150,22 @@ class DenoisingStep(nn.Cell):
             bank: The coefficient rows, float32 [R, len(COLUMNS)].
             z: Fresh noise, float32 [L, C, h, w]; only lanes at a row with sigma > 0 use it.
         """
-        now = (lanes.x, lanes.row, lanes.text, lanes.outputs, lanes.guidance)
-        x, row = self(*now, bank, z)
+        x, row = self(lanes.x, lanes.row, lanes.outputs, lanes.guidance, bank, z, *lanes.conditions)
         return replace(lanes, x=x, row=row)
 
     @ms.jit(jit_level="O0")
-    def construct(  # noqa: D102, PLR0913, PLR0917
+    def construct(  # noqa: D102
         self,
         x: Tensor,
         row: Tensor,
-        text: Tensor,
         outputs: Tensor,
         guidance: Tensor,
         bank: Tensor,
         z: Tensor,
+        *conditions: Tensor,
     ) -> tuple[Tensor, Tensor]:
         at = ops.gather(bank, row, 0)
-        out = _guide(self.denoiser(x, at[:, _TIMESTEP], text).astype(ms.float32), outputs, guidance)
+        out = _guide(self.denoiser(x, at[:, _TIMESTEP], *conditions).astype(ms.float32), outputs, guidance)
         # Predicted x_0 and the direction pointing to x_t, Eq. (12) of DDIM (https://arxiv.org/abs/2010.02502).
         x0 = _column(at, _X0_FROM_X) * x + _column(at, _X0_FROM_OUT) * out
         eps = _column(at, _EPS_FROM_X) * x + _column(at, _EPS_FROM_OUT) * out
@@ -168,6 +174,11 @@ class DenoisingStep(nn.Cell):
             x0 = _threshold(x0, at[:, _THRESHOLD_QUANTILE], _column(at, _THRESHOLD_LIMIT))
         x_prev = _column(at, _PREV_FROM_X0) * x0 + _column(at, _PREV_FROM_EPS) * eps + _column(at, _SIGMA) * z
         return x_prev, at[:, _NEXT_ROW].astype(ms.int32)
+
+
+def _where(lanes: Tensor, new: Tensor, now: Tensor) -> Tensor:
+    """Return ``now`` [L, ...] with ``new`` [...] in the lanes that are true, [L]."""
+    return ops.where(lanes.reshape(-1, *[1] * (now.ndim - 1)), new, now)
 
 
 def _column(rows: Tensor, index: int) -> Tensor:

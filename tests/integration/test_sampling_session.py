@@ -21,7 +21,7 @@ with device.quiet_import():
     from ddim_core.contracts.sample import SampleSpec
     from ddim_core.errors import CheckpointError
     from ddim_core.sampling import session as session_module
-    from ddim_core.sampling.pipeline import Decoded
+    from ddim_core.sampling.models.model import Decoded
     from ddim_core.sampling.session import DeviceSession
     from ddim_core.sampling.settings import SamplingSettings
     from ddim_core.sampling.ticket import Outcome, Ticket
@@ -44,7 +44,7 @@ class _Denoiser(ms.nn.Cell):  # type: ignore[name-defined,misc]
 class _Model:
     """Takes the place of a checkpoint's networks."""
 
-    def __init__(self, info: Any, **options: Any) -> None:
+    def __init__(self, info: Any, dtype: str, **options: Any) -> None:
         self.denoiser = _Denoiser()
         self.batches: list[list[tuple[int, ...]]] = []
 
@@ -54,8 +54,9 @@ class _Model:
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return 4, height // FACTOR, width // FACTOR
 
-    def encode(self, prompts: Sequence[str]) -> list[Any]:
-        return [ms.Tensor(np.zeros((2, 3), np.float32))] * len(prompts)
+    def conditions(self, specs: Sequence[SampleSpec]) -> list[Any]:
+        text = ms.Tensor(np.zeros((2, 3), np.float32))
+        return [((text,), (text,))] * len(specs)
 
     def decode(self, latents: Sequence[Any], batch: int) -> list[Decoded]:
         stacked = np.stack([latent.asnumpy() for latent in latents])
@@ -77,7 +78,7 @@ def opened(**schedule: Any) -> DeviceSession:
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "StableDiffusion", _Model)
+    monkeypatch.setattr(session_module, "load_model", _Model)
 
 
 @pytest.fixture
@@ -159,7 +160,7 @@ def test_a_checkpoint_whose_schedule_allows_no_step_is_refused_with_the_schedule
 
 def test_a_checkpoint_that_makes_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a run is started with it."""
-    monkeypatch.setattr(session_module, "StableDiffusion", _BrokenModel)
+    monkeypatch.setattr(session_module, "load_model", _BrokenModel)
     with pytest.raises(CheckpointError, match="must make pictures, got: the image must be made of numbers, got NaN"):
         opened()
 

@@ -82,7 +82,7 @@ def text_of(prompt: str) -> Array:
 
 
 def sample_of(spec: SampleSpec) -> Sample[Job]:
-    job = Job(spec, Tensor(text_of(spec.prompt)), Tensor(text_of(spec.negative_prompt)))
+    job = Job(spec, (Tensor(text_of(spec.prompt)),), (Tensor(text_of(spec.negative_prompt)),))
     num_lanes = 2 if spec.guidance_scale > 1 else 1
     return Sample(job=job, shape=(spec.height, spec.width), num_lanes=num_lanes, num_steps=spec.num_inference_steps)
 

@@ -1,0 +1,29 @@
+"""The model of a checkpoint, by the class of the pipeline that it was saved from.
+
+Import it after ``device.start``: mindone takes its kernels when it is imported.
+"""
+
+from __future__ import annotations
+
+from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.sampling.models.model import Model
+from ddim_core.sampling.models.stable_diffusion import StableDiffusion
+
+_MODELS = {
+    "StableDiffusionPipeline": StableDiffusion,
+}
+
+
+def load_model(info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto") -> Model:
+    """Return a checkpoint's networks, on the device.
+
+    Args:
+        info: The checkpoint, as ``ddim_core.checkpoints.describe`` returned it.
+        dtype: Of weights and activations: ``float32``, ``float16`` or ``bfloat16``.
+        flash_attention: ``on``, ``off``, or ``auto`` to leave it to mindone, which uses it on Ascend.
+
+    Raises:
+        CheckpointError: The weights do not fit the model classes.
+        OutOfMemoryError: The weights do not fit the device.
+    """
+    return _MODELS[info.pipeline](info, dtype, flash_attention=flash_attention)

@@ -1,0 +1,53 @@
+"""What a checkpoint gives to the sampling loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from mindspore import Tensor, nn
+
+from ddim_core.contracts.sample import SampleSpec
+from ddim_core.sampling.step import Conditions
+
+LatentShape: TypeAlias = tuple[int, int, int]
+"""[C, h, w]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One image from the decoder."""
+
+    pixels: npt.NDArray[np.uint8]
+    """RGB, [height, width, 3]."""
+    finite: bool
+    """Whether every value was a number; the pixels mean nothing otherwise."""
+
+
+class Model(Protocol):
+    """The networks of one checkpoint on the device."""
+
+    @property
+    def denoiser(self) -> nn.Cell:
+        """A cell as ``DenoisingStep`` takes it."""
+
+    def latent_shape(self, height: int, width: int) -> LatentShape:
+        """Return the shape of the latents of a picture of that many pixels."""
+
+    def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
+        """Return for each spec what its denoiser is given, and what for the output that guidance leads away from.
+
+        Their number, shapes and dtypes are those of the checkpoint: the same for every spec.
+        """
+
+    def decode(self, latents: Sequence[Tensor], batch: int) -> list[Decoded]:
+        """Return the pictures of latents [C, h, w], at most ``batch`` of them; waits for the device."""
+
+    def call_eagerly(self) -> None:
+        """Call the denoiser once, uncompiled: a thread other than the main one cannot compile before.
+
+        Without it the compiler stops with "__input_key_2__ is not defined".
+        """
