@@ -76,6 +76,10 @@ class Bucket:
         """Write an object, replacing one of the same name."""
         obstore.put(self._brisk if len(data) <= SMALL_BYTES else self._upload, path, data)
 
+    def put_pieces(self, path: str, pieces: Iterator[bytes]) -> None:
+        """Write an object piece by piece; it is there once the last one is."""
+        obstore.put(self._upload, path, pieces)
+
     def put_new(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one; return whether this call wrote it.
 

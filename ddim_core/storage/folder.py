@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISDIR
@@ -43,14 +43,18 @@ class Folder:
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file, replacing one of the same name."""
-        with self._staged(path, data) as (staged, target):
+        self.put_pieces(path, [data])
+
+    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write a file piece by piece, replacing one of the same name at the end."""
+        with self._staged(path, pieces) as (staged, target):
             staged.replace(target)
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Write a file unless there is one; return whether this call wrote it."""
         if self.size_bytes(path) is not None:
             return False
-        with self._staged(path, data) as (staged, target):
+        with self._staged(path, [data]) as (staged, target):
             try:
                 target.hardlink_to(staged)
             except FileExistsError:
@@ -92,14 +96,14 @@ class Folder:
         (self._root / path).unlink(missing_ok=True)
 
     @contextmanager
-    def _staged(self, path: str, data: bytes) -> Iterator[tuple[Path, Path]]:
-        """Write ``data`` beside its target; what the caller then renames or links survives a power cut."""
+    def _staged(self, path: str, pieces: Iterable[bytes]) -> Iterator[tuple[Path, Path]]:
+        """Write ``pieces`` beside their target; what the caller then renames or links survives a power cut."""
         target = self._root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_name(f"{target.name}#{secrets.randbits(63)}")
         try:
             with staged.open("xb") as file:
-                file.write(data)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             yield staged, target

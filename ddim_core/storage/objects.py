@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from obstore.exceptions import BaseError
@@ -36,6 +36,11 @@ class ObjectStore:
         """Write an object, replacing one of the same name."""
         with self._errors("write", path):
             self._store.put(path, data)
+
+    def put_pieces(self, path: str, pieces: Iterable[bytes]) -> None:
+        """Write an object that memory should not hold whole, replacing one of the same name."""
+        with self._errors("write", path):
+            self._store.put_pieces(path, iter(pieces))
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one; return whether this call wrote it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -77,6 +78,22 @@ def test_an_object_of_any_size_comes_back_whole(store: ObjectStore, size_bytes: 
     store.put("shards/00000.tar", data)
     assert store.size_bytes("shards/00000.tar") == size_bytes
     assert store.get("shards/00000.tar") == data
+
+
+def test_an_object_can_be_written_in_pieces(store: ObjectStore) -> None:
+    """It is there whole or not at all: a source that fails in between changes nothing."""
+    pieces = [bytes([number]) * (1 << 20) for number in range(12)]
+    store.put_pieces("results.jsonl", iter(pieces))
+    assert store.get("results.jsonl") == b"".join(pieces)
+
+    def failing() -> Iterator[bytes]:
+        yield from pieces
+        raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        store.put_pieces("results.jsonl", failing())
+    assert store.size_bytes("results.jsonl") == 12 << 20
+    assert [path for path, _ in store.list("")] == ["results.jsonl"]
 
 
 def test_a_listing_of_more_than_one_page_is_complete(s3_url: str) -> None:
