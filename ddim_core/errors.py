@@ -72,8 +72,12 @@ class SampleError(FleetError):
     """One sample failed and its neighbours did not, for instance because its image holds NaN."""
 
 
-class RunCancelledError(FleetError):
-    """The run was cancelled while something of it was being made."""
+class DeadlineExceededError(SampleError):
+    """One sample was not finished in the time that whoever asked for it had."""
+
+
+class RunHaltedError(FleetError):
+    """The run was cancelled or paused while something of it was being made."""
 
 
 class HostError(FleetError):

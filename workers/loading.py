@@ -18,7 +18,7 @@ from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
 from workers.checkpoints import Checkpoints
-from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers, Work
+from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers
 from workers.settings import Device, WorkerSettings
 from workers.simulated import SimulatedSampler
 
@@ -67,7 +67,7 @@ def load_simulated(settings: WorkerSettings) -> LoadedSampler:
         dtype="none",
         versions=_versions(),
     )
-    return LoadedSampler(sampler, facts, sampler.work)
+    return LoadedSampler(sampler, facts)
 
 
 def load_mindspore(settings: WorkerSettings, folder: Path) -> LoadedSampler:
@@ -88,14 +88,10 @@ def load_mindspore(settings: WorkerSettings, folder: Path) -> LoadedSampler:
         device=device.label,
         slots=told.slots,
         dtype=told.dtype_on_device,
-        versions=_versions("mindspore", "mindone"),
+        versions=_versions("mindspore", "mindone", "numpy"),  # NumPy draws the noise
+        cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
-    return LoadedSampler(service, facts, lambda: _work_of(service))
-
-
-def _work_of(service: SamplingService) -> Work:
-    counters = service.counters()
-    return Work(counters.steps, counters.occupancy * counters.steps)
+    return LoadedSampler(service, facts)
 
 
 def _mindspore_name(device: Device) -> str:

@@ -167,10 +167,11 @@ class WorkerProcess:
             )
 
     def _watch(self) -> None:
+        counters = self._samplers.counters()
         self._watchdog.check(
             busy=self._loads or bool(self._leases.held()),
             received=self._chunks.received,
-            done=self._meter.total + self._samplers.steps(),
+            done=self._meter.total + counters.steps + counters.graphs,
         )
 
     def _restart(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ddim_core.contracts.plan import ModelRef
-from ddim_core.contracts.sample import Sampler
+from ddim_core.contracts.sample import Counters, Sampler
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +23,12 @@ class SamplerFacts:
     device_kind: str
     device: str
     slots: int
+    """Those asked for; an image that was made says how many its batch had."""
     dtype: str
     versions: str
-    """Versions of ddim-fleet, MindSpore, mindone and Python as JSON."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a device has done since its sampler was loaded."""
-
-    steps: int = 0
-    """Denoising steps of the whole batch."""
-    full_steps: float = 0.0
-    """What they would have been with every slot in use."""
+    """Versions of ddim-fleet, MindSpore, mindone, NumPy and Python as JSON."""
+    cpu_threads: int | None = None
+    """Threads of the CPU's kernels; None on other devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +37,6 @@ class LoadedSampler:
 
     sampler: Sampler
     facts: SamplerFacts
-    work: Callable[[], Work]
-    """What its device has done so far."""
 
 
 Load: TypeAlias = Callable[[], LoadedSampler]
@@ -67,7 +58,7 @@ class Samplers:
         self._users = 0
         self._lent_alone = False
         self._waiting_alone = 0
-        self._last_work = Work()
+        self._seen = Counters()
 
     @contextmanager
     def use(self, model: ModelRef, *, alone: bool = False) -> Iterator[LoadedSampler]:
@@ -91,18 +82,15 @@ class Samplers:
                 self._lent_alone = False
                 self._changed.notify_all()
 
-    def steps(self) -> int:
-        """Return the steps of the sampler that is loaded; they stand still when its device hangs."""
+    def counters(self) -> Counters:
+        """Return what the sampler that is loaded has done; it stands still when its device hangs."""
         loaded = self._loaded
-        return 0 if loaded is None else loaded.work().steps
+        return Counters() if loaded is None else loaded.sampler.counters()
 
     def occupancy(self) -> float:
         """Return how full the slots were in the steps since the last call, 0 to 1."""
-        loaded = self._loaded
-        if loaded is None:
-            return 0.0
-        before, self._last_work = self._last_work, loaded.work()
-        steps, full = self._last_work.steps - before.steps, self._last_work.full_steps - before.full_steps
+        before, self._seen = self._seen, self.counters()
+        steps, full = self._seen.steps - before.steps, self._seen.full_steps - before.full_steps
         return min(1.0, max(0.0, full / steps)) if steps > 0 else 0.0
 
     def close(self) -> None:
@@ -135,7 +123,7 @@ class Samplers:
 
     def _unload(self) -> None:
         loaded, self._loaded, self._digest = self._loaded, None, None
-        self._last_work = Work()
+        self._seen = Counters()
         if loaded is not None:
             loaded.sampler.close(drain=False)
 

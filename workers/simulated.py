@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import queue
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import astuple, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import DeviceError, SampleError
-from workers.samplers import Work
+from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.errors import DeadlineExceededError, DeviceError, SampleError
 
 FAIL_PROMPT = "sim:fail"
 """A prompt that begins so fails alone."""
@@ -38,6 +39,7 @@ class _Running:
     spec: SampleSpec
     image: Future[SampledImage]
     left: int
+    deadline_at: float = math.inf
     admitted_at: float = field(default_factory=time.monotonic)
 
 
@@ -53,19 +55,31 @@ class SimulatedSampler:
         self._closing = threading.Event()
         self._drain = True
         self._steps = 0
+        self._images = 0
         self._busy_slot_steps = 0
+        self._sizes: set[Size] = set()
         self._thread = threading.Thread(target=self._run, name="simulated-device", daemon=True)
         self._thread.start()
 
-    def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+        """Remember the sizes; there is nothing to compile."""
+        self._sizes |= set(sizes)
+
+    def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
         """Queue one sample; blocks while as many as four batches wait."""
         image: Future[SampledImage] = Future()
-        self._waiting.put(_Running(spec, image, spec.num_inference_steps))
+        deadline_at = math.inf if deadline_s is None else time.monotonic() + deadline_s
+        self._waiting.put(_Running(spec, image, spec.num_inference_steps, deadline_at))
         return image
 
-    def work(self) -> Work:
-        """Return the steps so far."""
-        return Work(self._steps, self._busy_slot_steps / self._slots)
+    def counters(self) -> Counters:
+        """Return the steps and images so far; sizes share a batch here."""
+        return Counters(
+            images=self._images,
+            steps=self._steps,
+            full_steps=self._busy_slot_steps / self._slots,
+            slots={str(size): self._slots for size in sorted(self._sizes)},
+        )
 
     def close(self, *, drain: bool = True) -> None:
         """Stop; with ``drain``, after everything submitted is done."""
@@ -102,9 +116,17 @@ class SimulatedSampler:
         self._running = [sample for sample in self._running if sample.left > 0 and not sample.image.cancelled()]
         if any(sample.spec.prompt.startswith(BREAK_PROMPT) for sample in finished):
             return self._break([*finished, *self._running])
+        self._drop_late()
         for sample in finished:
-            _finish(sample)
+            _finish(sample, self._slots)
+        self._images += len(finished)
         return None
+
+    def _drop_late(self) -> None:
+        now = time.monotonic()
+        for sample in [sample for sample in self._running if sample.deadline_at < now]:
+            self._running.remove(sample)
+            _fail(sample, DeadlineExceededError("the image must be there by its deadline, and it was not"))
 
     def _break(self, batch: list[_Running]) -> None:
         self._running = []
@@ -128,7 +150,7 @@ def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def _finish(sample: _Running) -> None:
+def _finish(sample: _Running, slots: int) -> None:
     prompt = sample.spec.prompt
     if prompt.startswith(KILL_PROMPT):
         log.warning("the simulated device kills its process, as its prompt asked", extra={"action": "simulated_kill"})
@@ -137,7 +159,7 @@ def _finish(sample: _Running) -> None:
         _fail(sample, SampleError("the simulated sample failed, as its prompt asked"))
     elif sample.image.set_running_or_notify_cancel():
         seconds = time.monotonic() - sample.admitted_at
-        sample.image.set_result(SampledImage(pixels=draw(sample.spec), seconds=seconds))
+        sample.image.set_result(SampledImage(draw(sample.spec), seconds, slots))
 
 
 def _fail(sample: _Running, exc: BaseException) -> None:

@@ -40,7 +40,7 @@ class Watchdog:
         Args:
             busy: Whether a chunk is in hand or the first checkpoint is being loaded.
             received: Messages that this process has begun with.
-            done: Steps and images so far.
+            done: Steps, images and compiled graphs so far.
         """
         moved = (received, done) != self._last
         self._last = (received, done)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ddim_core.errors import InputError
 from ddim_core.schedule import ScheduleConfig
 
 SEED_LIMIT = 2**63
 """Seeds lie in [0, SEED_LIMIT): dataset loaders read them as signed 64-bit integers."""
+
+SIZE_PATTERN = r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$"
+"""Of a ``Size`` as text: its width, then its height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +61,74 @@ class SampledImage:
     """RGB, shape [height, width, 3]."""
     seconds: float
     """From admission to a slot to the decoded image."""
+    slots: int
+    """Of the batch that it was made in; equal bytes hold for one number of them."""
+
+
+class Size(NamedTuple):
+    """Height and width of an image in pixels; its text is ``WIDTHxHEIGHT``, as in OpenAI's API."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        """Return ``WIDTHxHEIGHT``."""
+        return f"{self.width}x{self.height}"
+
+    @classmethod
+    def parse(cls, text: str) -> Size:
+        """Return the size that ``text`` names.
+
+        Raises:
+            InputError: It names none.
+        """
+        if (match := re.fullmatch(SIZE_PATTERN, text)) is None:
+            raise InputError(f"a size must be WIDTHxHEIGHT in pixels, such as 768x512, got {text!r}")
+        return cls(height=int(match[2]), width=int(match[1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What a sampler has done since it was ready."""
+
+    images: int = 0
+    steps: int = 0
+    """Denoising steps, each of the whole batch of one size."""
+    full_steps: float = 0.0
+    """What they would have been with every slot in use."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of the thread by stage: ``load``, ``warm_up``, ``text``, ``denoise``, ``decode``, ``read``, ``idle``."""
+    graphs: int = 0
+    """Compiled so far, warm-up included."""
+    graphs_since_warm_up: int = 0
+    """Those of them that samples had to wait for because no warm-up had foreseen them; none in steady work."""
+    slots: Mapping[str, int] = field(default_factory=dict)
+    """Slots by size, for the sizes that there are graphs for."""
+    memory_shortages: int = 0
+    """How often a batch was made smaller because the device had no memory for it."""
+
+    @property
+    def occupancy(self) -> float:
+        """Share of the slots that held a running sample, over all steps, in [0, 1]."""
+        return self.full_steps / self.steps if self.steps else 0.0
 
 
 class Sampler(Protocol):
     """What makes images in a worker: MindSpore on one device (``SamplingService``), or a simulated device."""
 
-    def submit(self, spec: SampleSpec) -> Future[SampledImage]:
-        """Queue one sample; blocks while the bounded queue is full. The future fails with a ``FleetError``."""
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+        """Compile what samples of these sizes need, with dynamic thresholding too if so; returns when that is done."""
+        ...
+
+    def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
+        """Queue one sample; blocks while the bounded queue is full. The future fails with a ``FleetError``.
+
+        It fails with ``DeadlineExceededError`` where the image is not there ``deadline_s`` seconds after the call.
+        """
+        ...
+
+    def counters(self) -> Counters:
+        """Return what was done so far; any thread may ask."""
         ...
 
     def close(self, *, drain: bool = True) -> None:

@@ -12,8 +12,10 @@ import os
 import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import mindspore as ms
+from mindspore.common import api
 
 from ddim_core.errors import DeviceError, HostError, OutOfMemoryError
 from ddim_core.sampling import cpu_kernels
@@ -25,6 +27,8 @@ _OUT_OF_MEMORY = re.compile(
     r"|halMemAlloc failed|207001",
     re.IGNORECASE,
 )
+_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
 _OFF = ("", "0", "false")
 
 
@@ -60,9 +64,50 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
 
 def device_error(error: Exception) -> DeviceError:
     """Return what MindSpore raised as one of our errors; it has no exception classes of its own to go by."""
-    if _OUT_OF_MEMORY.search(str(error)):
+    if is_out_of_memory(error):
         return OutOfMemoryError(f"the device ran out of memory: {_headline(error)}; lower the number of slots")
     return DeviceError(f"the device failed: {_headline(error)}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether MindSpore, or one of ours who heard of it, says that the device's memory is used up."""
+    return isinstance(error, OutOfMemoryError) or bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+def graphs_compiled() -> int:
+    """Return how many graphs this process has compiled so far."""
+    return len(api.ms_compile_cache)
+
+
+def reset_peak_memory() -> None:
+    """Begin to measure what ``peak_memory_bytes`` returns."""
+    if _on_ascend():
+        ms.runtime.reset_peak_memory_stats()
+    else:
+        with contextlib.suppress(OSError):  # a kernel that keeps it from us leaves the peak since the start
+            _CLEAR_REFS.write_text(_RESET_PEAK)
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory in use since ``reset_peak_memory``: the device's, or on the CPU the process's."""
+    if _on_ascend():
+        return int(ms.runtime.max_memory_allocated())
+    [line] = [line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+def total_memory_bytes() -> int | None:
+    """Return the memory of the device; None on the CPU, where it is everybody's."""
+    return int(ms.hal.get_device_properties(0).total_memory) if _on_ascend() else None
+
+
+def release_memory() -> None:
+    """Give back what MindSpore's pool holds and nobody uses."""
+    ms.runtime.empty_cache()
+
+
+def _on_ascend() -> bool:
+    return bool(ms.get_context("device_target") == "Ascend")
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""What the engine drives: one shape's lanes on the device, the bank of coefficients, noise, and the compiled graphs."""
+"""What the engine drives: each shape's lanes on the device, their coefficients and noise, and the graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -12,10 +12,11 @@ from mindspore import Tensor
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.errors import SampleError, ScheduleError
 from ddim_core.sampling.bank import IDLE_ROW, CoefficientBank, TableKey
+from ddim_core.sampling.drawing import SampleNoise
 from ddim_core.sampling.engine import Sample
 from ddim_core.sampling.models.model import LatentShape, Model
-from ddim_core.sampling.noise import initial_noise, step_noise
-from ddim_core.sampling.step import Admission, Conditions, DenoisingStep, Lanes, Newcomer, idle_lanes
+from ddim_core.sampling.reserve import NoiseReserve
+from ddim_core.sampling.step import Admission, Conditions, DenoisingStep, Newcomer, idle_lanes
 
 # A table has at most num_train_timesteps rows, 1000 for every published Stable Diffusion: the tables in use always fit.
 _ROWS_PER_LANE = 1000
@@ -30,50 +31,101 @@ class Job:
     """What its model made of the prompt, and of whatever else its denoiser is given."""
     negative_conditions: Conditions
     """The same for the unconditional output that guidance leads away from."""
+    noise: SampleNoise | None = None
+    """Drawn while the sample waits; None to draw it on admission."""
 
     @property
     def table(self) -> TableKey:
         """The schedule's rows that it needs."""
         return TableKey(self.spec.schedule, self.spec.num_inference_steps, self.spec.eta)
 
+    def sample(self, shape: Hashable) -> Sample[Job]:
+        """Return the sample that the engine makes of it, in the lanes of ``shape``."""
+        # As in diffusers: a guidance_scale of 1 or less means no guidance, and one lane instead of two.
+        num_lanes = 2 if self.spec.guidance_scale > 1 else 1
+        return Sample(job=self, shape=shape, num_lanes=num_lanes, num_steps=self.spec.num_inference_steps)
+
+
+class DeviceBucket:
+    """The lanes of one shape on the device."""
+
+    def __init__(self, shape: LatentShape, num_lanes: int, like: Conditions) -> None:
+        """Make lanes at rest for latents of ``shape`` and conditions such as ``like``."""
+        self.shape = shape
+        self.num_lanes = num_lanes
+        self.lanes = idle_lanes(num_lanes, shape, like)
+        self.bank = CoefficientBank(1 + num_lanes * _ROWS_PER_LANE)
+        self._uploaded_version = -1
+        self._no_noise = Tensor(np.zeros((num_lanes, *shape), np.float32))
+        self._reserve: NoiseReserve | None = None  # made for the first sample with eta above 0
+
+    def rows(self) -> Tensor:
+        """Return the bank's rows on the device, sent again if they changed."""
+        if self.bank.version != self._uploaded_version:
+            self._uploaded_rows = Tensor(self.bank.rows.copy())
+            self._uploaded_version = self.bank.version
+        return self._uploaded_rows
+
+    def admit_noise(self, sample: Sample[Job], noise: SampleNoise) -> None:
+        """Have the noise of the sample's steps ready, where they need any."""
+        if noise.has_page(0):
+            if self._reserve is None:
+                self._reserve = NoiseReserve(self.num_lanes, self.shape)
+            self._reserve.admit(sample, noise, sample.lanes)
+
+    def noise(self) -> Tensor:
+        """Return the noise of this step, [L, C, h, w]."""
+        z = None if self._reserve is None else self._reserve.next()
+        return self._no_noise if z is None else z
+
+    def release(self, sample: Sample[Job]) -> None:
+        """Forget a sample that leaves its lanes."""
+        self.bank.release(sample.job.table)
+        if self._reserve is not None:
+            self._reserve.release(sample)
+
 
 class DeviceRunner:
     """Runs samples in the lanes of the device; satisfies ``engine.Runner``.
 
-    The noise of eta > 0 is drawn on the host and sent with the step: 4 bytes for each latent value and lane, and about
-    10 ns of one core for each value of a sample that needs it, drawn while the device is at the step before. A step
-    without such a sample sends nothing: its z is a tensor of zeros that lives on the device.
+    Noise is drawn on the host, in a thread of its own, before the sample is admitted; that of eta > 0 is on the device
+    steps before it is needed (``NoiseReserve``). A steady step sends the device nothing.
     """
 
-    def __init__(self, model: Model, num_lanes: int) -> None:
+    def __init__(self, model: Model) -> None:
         self._model = model
-        self._num_lanes = num_lanes
         self._admission = Admission()
         self._plain_step = DenoisingStep(model.denoiser)
         self._thresholding_step = DenoisingStep(model.denoiser, thresholding=True)
-        self.reset()
+        self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
+        self._buckets: dict[Hashable, DeviceBucket] = {}
 
     def reset(self) -> None:
         """Forget all samples, for instance after the device failed."""
-        self._bank = CoefficientBank(1 + self._num_lanes * _ROWS_PER_LANE)
-        self._uploaded_version = -1
-        self._shape: LatentShape | None = None
-        self._lanes: Lanes
+        self._buckets.clear()
+
+    def forget(self, shape: Hashable) -> None:
+        """Give up the lanes of a shape, of which no sample runs."""
+        self._buckets.pop(shape, None)
+
+    def begin_noise(self, spec: SampleSpec) -> SampleNoise:
+        """Begin to draw the noise of a sample."""
+        return SampleNoise(spec, self._model.latent_shape(spec.height, spec.width), self._drawing)
 
     def admit(self, sample: Sample[Job]) -> None:
         """Write a sample's noise, conditions, scales and first row into its lanes."""
         job, spec = sample.job, sample.job.spec
+        bucket = self._bucket(sample)
         try:
-            first_row = self._bank.acquire(job.table)
+            first_row = bucket.bank.acquire(job.table)
         except ScheduleError as error:
             raise SampleError(str(error)) from error
-        shape = self._model.latent_shape(spec.height, spec.width)
-        self._set_shape(shape, job.conditions)
-        self._lanes = self._admission.admit(
-            self._lanes,
+        noise = job.noise or self.begin_noise(spec)
+        bucket.lanes = self._admission.admit(
+            bucket.lanes,
             Newcomer(
                 lanes=sample.lanes,
-                x=initial_noise(spec.seed, spec.image_index, shape),
+                x=noise.initial,
                 first_row=first_row,
                 conditions=job.conditions,
                 negative_conditions=job.negative_conditions,
@@ -81,46 +133,33 @@ class DeviceRunner:
                 guidance_rescale=spec.guidance_rescale,
             ),
         )
+        bucket.admit_noise(sample, noise)
 
     def advance(self, running: Sequence[Sample[Job]]) -> None:
-        """Take one step with all lanes."""
+        """Take one step with all lanes of the shape that ``running`` has."""
+        bucket = self._buckets[running[0].shape]
         thresholding = any(sample.job.spec.schedule.thresholding for sample in running)
         step = self._thresholding_step if thresholding else self._plain_step
-        self._lanes = step.advance(self._lanes, self._rows(), self._noise(running))
+        bucket.lanes = step.advance(bucket.lanes, bucket.rows(), bucket.noise())
 
     def take(self, sample: Sample[Job]) -> Tensor:
         """Return the sample's x_0, [C, h, w], on the device; its lanes went to rest with its last step."""
-        self._bank.release(sample.job.table)
-        return self._lanes.x[sample.lanes[0]]
+        bucket = self._buckets[sample.shape]
+        bucket.release(sample)
+        return bucket.lanes.x[sample.lanes[0]]
 
     def drop(self, sample: Sample[Job]) -> None:
         """Put the lanes of a cancelled sample to rest."""
-        self._bank.release(sample.job.table)
-        assert self._shape is not None
-        nothing = np.zeros(self._shape, np.float32)
-        job = sample.job
+        bucket, job = self._buckets[sample.shape], sample.job
+        bucket.release(sample)
+        nothing = np.zeros(bucket.shape, np.float32)
         newcomer = Newcomer(sample.lanes, nothing, IDLE_ROW, job.conditions, job.negative_conditions, 0.0, 0.0)
-        self._lanes = self._admission.admit(self._lanes, newcomer)
+        bucket.lanes = self._admission.admit(bucket.lanes, newcomer)
 
-    def _set_shape(self, shape: LatentShape, conditions: Conditions) -> None:
-        if shape != self._shape:
-            self._lanes = idle_lanes(self._num_lanes, shape, conditions)
-            self._no_noise = Tensor(np.zeros((self._num_lanes, *shape), np.float32))
-            self._shape = shape
-
-    def _rows(self) -> Tensor:
-        if self._bank.version != self._uploaded_version:
-            self._uploaded_rows = Tensor(self._bank.rows.copy())
-            self._uploaded_version = self._bank.version
-        return self._uploaded_rows
-
-    def _noise(self, running: Sequence[Sample[Job]]) -> Tensor:
-        noisy = [sample for sample in running if sample.job.spec.eta > 0]
-        if not noisy:
-            return self._no_noise
-        assert self._shape is not None
-        z: Any = np.zeros((self._num_lanes, *self._shape), np.float32)
-        for sample in noisy:
-            spec = sample.job.spec
-            z[list(sample.lanes)] = step_noise(spec.seed, spec.image_index, sample.steps_done, self._shape)
-        return Tensor(z)
+    def _bucket(self, sample: Sample[Job]) -> DeviceBucket:
+        bucket = self._buckets.get(sample.shape)
+        if bucket is None or bucket.num_lanes != sample.batch_lanes:
+            shape = self._model.latent_shape(sample.job.spec.height, sample.job.spec.width)
+            bucket = DeviceBucket(shape, sample.batch_lanes, sample.job.conditions)
+            self._buckets[sample.shape] = bucket
+        return bucket

@@ -6,50 +6,32 @@ Importing this module does not import MindSpore; the thread does, so that a work
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, TypeAlias
 
 from ddim_core.checkpoints import CheckpointInfo, describe
-from ddim_core.contracts.sample import SEED_LIMIT, SampledImage, SampleSpec
+from ddim_core.contracts.sample import SEED_LIMIT, Counters, SampledImage, SampleSpec, Size
 from ddim_core.errors import DeviceError, FleetError, HostError, InputError
+from ddim_core.sampling.delivery import Deliveries
+from ddim_core.sampling.inbox import Entry, Inbox
 from ddim_core.sampling.settings import SamplingSettings
-from ddim_core.sampling.ticket import Outcome, Ticket
+from ddim_core.sampling.ticket import Outcome, Preparation, Ticket, late
 
 logger = logging.getLogger(__name__)
 
 _ALIVE_CHECK_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """What a service has done since it was ready."""
-
-    images: int
-    steps: int
-    """Denoising steps of the whole batch."""
-    occupancy: float
-    """Share of the lanes that held a running sample, over all steps, in [0, 1]."""
-    seconds: dict[str, float]
-    """Seconds of the thread by stage: ``load``, ``warm_up``, ``text``, ``denoise``, ``decode``, ``idle``."""
-
-
 class Session(Protocol):
     """The sampling loop that the thread turns; ``session.DeviceSession`` is the one on a device."""
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Images, steps and lane_steps so far."""
-
-    @property
-    def seconds(self) -> Mapping[str, float]:
-        """Seconds by stage so far."""
 
     @property
     def room(self) -> int:
@@ -59,11 +41,17 @@ class Session(Protocol):
     def idle(self) -> bool:
         """Whether every ticket has ended."""
 
+    def counters(self) -> Counters:
+        """Return what was done so far; any thread may ask."""
+
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
+        """Compile what samples of these sizes need."""
+
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         """Take tickets; return those that ended already."""
 
     def step(self) -> list[Outcome]:
-        """Advance by one timestep; return the tickets that ended."""
+        """Advance by one timestep; return the tickets that ended, those whose deadline has passed included."""
 
     def unfinished(self) -> list[Ticket]:
         """Return the tickets that have not ended."""
@@ -104,10 +92,20 @@ class SamplingService:
     """
 
     def __init__(self, settings: SamplingSettings, open_session: SessionOpener = open_on_device) -> None:
+        """Describe the checkpoint; nothing is loaded yet.
+
+        Raises:
+            CheckpointError: There is none, or none that can be sampled.
+            InputError: A size of the settings does not fit it.
+        """
         self.settings = settings
         self._open_session = open_session
         self.info: CheckpointInfo = describe(settings.checkpoint)
-        self._inbox: queue.Queue[Ticket | None] = queue.Queue(settings.queue_limit)
+        for size in settings.sizes:
+            self._check_size(size)
+        self._prepared: set[tuple[Size, bool]] = set()
+        self._inbox = Inbox(settings.queue_limit)
+        self._deliveries = Deliveries()
         self._ready: Future[None] = Future()
         self._closing = threading.Event()
         self._abandon = threading.Event()
@@ -117,7 +115,7 @@ class SamplingService:
         self._load_s = 0.0
 
     def start(self) -> SamplingService:
-        """Start the thread and wait until the graphs for the default size are compiled.
+        """Start the thread and wait until the graphs for the first sizes are compiled.
 
         Raises:
             HostError: MindSpore cannot use the device.
@@ -126,48 +124,61 @@ class SamplingService:
         """
         self._thread.start()
         self._ready.result()
+        self._deliveries.start()
         return self
 
-    def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+        """Compile what samples of these sizes need, unless that was done; returns when it is, seconds to minutes later.
+
+        The thread does it between two steps, after what was submitted before. Sizes that do not fit the checkpoint are
+        left out: samples of them are refused.
+
+        Raises:
+            DeviceError: The device failed, or the service is closed.
+        """
+        wanted = {size for size in sizes if self._fits(size)}
+        if {(size, thresholding) for size in wanted} <= self._prepared:
+            return
+        preparation = Preparation(tuple(sorted(wanted)), thresholding, Future())
+        self._offer(preparation)
+        preparation.done.result()
+        self._prepared |= {(size, variant) for size in wanted for variant in (False, thresholding)}
+
+    def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
         """Queue one sample; blocks while the bounded queue is full.
 
-        The future fails with ``SampleError`` when this sample alone failed and with ``DeviceError`` when the device
-        did. Cancelling it works until its image is there, and frees its lanes at the next step. Its callbacks run in
-        the sampling thread: they must be short, and must not submit, which could wait for that same thread.
+        The future fails with ``SampleError`` when this sample alone failed, with ``DeadlineExceededError`` when it was
+        not there ``deadline_s`` seconds after the call, and with ``DeviceError`` when the device failed. Cancelling it
+        works until its image is there, and frees its lanes at the next step. Its callbacks run in a thread that
+        delivers images and does nothing else: a slow one holds up other images, and no device.
 
         Raises:
             InputError: The size does not fit the checkpoint, or the seed or the step count is out of range.
             DeviceError: The service is closed, or its thread ended.
         """
         self._check(spec)
-        ticket = Ticket(spec, Future())
-        if not self._offer(ticket):
-            raise DeviceError("the sampling service must be running to take samples, got one that was closed or failed")
+        ticket = Ticket(spec, Future(), math.inf if deadline_s is None else time.monotonic() + deadline_s)
+        self._offer(ticket)
         return ticket.future
 
     def counters(self) -> Counters:
         """Return what was done so far."""
-        session = self._session
-        if session is None:
-            return Counters(0, 0, 0.0, {})
-        counts, lanes = session.counts, 2 * self.settings.slots
-        return Counters(
-            images=counts["images"],
-            steps=counts["steps"],
-            occupancy=counts["lane_steps"] / (counts["steps"] * lanes) if counts["steps"] else 0.0,
-            seconds={**session.seconds, "idle": self._idle_s, "load": self._load_s},
-        )
+        if self._session is None:
+            return Counters()
+        counters = self._session.counters()
+        return replace(counters, seconds={**counters.seconds, "idle": self._idle_s, "load": self._load_s})
 
     def close(self, *, drain: bool = True) -> None:
         """Stop; with ``drain``, once all that was submitted is done, otherwise cancel the rest between two steps."""
         if not drain:
             self._abandon.set()
-        if not self._closing.is_set():
-            self._offer(None)
+        if not self._closing.is_set() and self._thread.is_alive():
+            self._put(None)
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._cancel_inbox()
+        self._inbox.cancel()
+        self._deliveries.close()
 
     def __enter__(self) -> SamplingService:
         return self.start()
@@ -179,10 +190,7 @@ class SamplingService:
 
     def _check(self, spec: SampleSpec) -> None:
         """Refuse what would fail in the thread that others' samples depend on."""
-        factor = self.info.vae_scale_factor
-        for name, value in (("height", spec.height), ("width", spec.width)):
-            if value < factor or value % factor:
-                raise InputError(f"{name} must be a positive multiple of {factor} for this checkpoint, got {value}")
+        self._check_size(Size(spec.height, spec.width))
         if not 0 <= spec.seed < SEED_LIMIT or spec.image_index < 0:
             raise InputError(
                 f"seed must be from 0 to {SEED_LIMIT - 1}, got {spec.seed}; image_index {spec.image_index}"
@@ -190,15 +198,28 @@ class SamplingService:
         if spec.num_inference_steps < 1:
             raise InputError(f"num_inference_steps must be at least 1, got {spec.num_inference_steps}")
 
-    def _offer(self, ticket: Ticket | None) -> bool:
-        """Put a ticket into the inbox, waiting for room; return False when nobody is there to take it."""
+    def _check_size(self, size: Size) -> None:
+        factor = self.info.vae_scale_factor
+        for name, value in size._asdict().items():
+            if value < factor or value % factor:
+                raise InputError(f"{name} must be a positive multiple of {factor} for this checkpoint, got {value}")
+
+    def _fits(self, size: Size) -> bool:
+        return all(side >= self.info.vae_scale_factor and side % self.info.vae_scale_factor == 0 for side in size)
+
+    def _offer(self, entry: Entry) -> None:
+        if not self._put(entry):
+            raise DeviceError("the sampling service must be running to take samples, got one that was closed or failed")
+
+    def _put(self, entry: Entry) -> bool:
+        """Put an entry into the inbox, waiting for room; return False when nobody is there to take it."""
         while self._thread.is_alive() and not self._closing.is_set():
             try:
-                self._inbox.put(ticket, timeout=_ALIVE_CHECK_S)
+                self._inbox.put(entry, timeout=_ALIVE_CHECK_S)
             except queue.Full:
                 continue
             if not self._thread.is_alive():  # it may have ended after its last look into the inbox
-                self._cancel_inbox()
+                self._inbox.cancel()
             return True
         return False
 
@@ -210,21 +231,19 @@ class SamplingService:
             self._ready.set_exception(error)
             return
         self._session = session
-        self._load_s = time.monotonic() - began - session.seconds.get("warm_up", 0.0)
+        self._load_s = time.monotonic() - began - session.counters().seconds.get("warm_up", 0.0)
         logger.info("ready to sample", extra={"action": "sampling_ready", "load_s": round(self._load_s, 1)})
         self._ready.set_result(None)
         try:
             self._loop(session)
         except Exception as error:
             logger.exception("sampling ended", extra={"action": "sampling_failed"})
-            self._fail(session.unfinished(), DeviceError(f"the sampling thread ended: {error!r}"))
-        for ticket in session.unfinished():
-            ticket.future.cancel()
-        self._cancel_inbox()
-
-    def _fail(self, tickets: Sequence[Ticket], error: FleetError) -> None:
-        for ticket in tickets:
-            Outcome(ticket, error=error).deliver()
+            ended = DeviceError(f"the sampling thread ended: {error!r}")
+            self._deliveries.send(Outcome(ticket, error=ended) for ticket in session.unfinished())
+        else:
+            for ticket in session.unfinished():
+                ticket.future.cancel()
+        self._inbox.cancel()
 
     def _loop(self, session: Session) -> None:
         more = True
@@ -232,11 +251,10 @@ class SamplingService:
             tickets: list[Ticket] = []
             if more:
                 tickets, more = self._receive(session)
-            outcomes = session.submit(tickets) if tickets else []
+            self._deliveries.send(session.submit(tickets) if tickets else [])
             if not session.idle:
-                outcomes += session.step()
-            for outcome in outcomes:
-                outcome.deliver()
+                self._deliveries.send(session.step())
+            self._deliveries.send(map(late, self._inbox.expire()))
 
     def _receive(self, session: Session) -> tuple[list[Ticket], bool]:
         """Return the tickets the session has room for, waiting for one when it is idle; and whether more may come."""
@@ -245,23 +263,29 @@ class SamplingService:
             wait = session.idle and not tickets
             began = time.monotonic()
             try:
-                ticket = self._inbox.get(block=wait)
+                entry = self._inbox.get(block=wait)
             except queue.Empty:
                 break
             self._idle_s += time.monotonic() - began
-            if ticket is None:
+            if entry is None:
                 return tickets, False
-            tickets.append(ticket)
+            if isinstance(entry, Preparation):
+                _prepare(session, entry)
+            else:
+                tickets.append(entry)
         return tickets, True
 
-    def _cancel_inbox(self) -> None:
-        while True:
-            try:
-                ticket = self._inbox.get_nowait()
-            except queue.Empty:
-                return
-            if ticket is not None:
-                ticket.future.cancel()
+
+def _prepare(session: Session, preparation: Preparation) -> None:
+    try:
+        session.prepare(preparation.sizes, thresholding=preparation.thresholding)
+    except FleetError as error:
+        preparation.done.set_exception(error)
+    except BaseException:
+        preparation.done.cancel()
+        raise
+    else:
+        preparation.done.set_result(None)
 
 
 def _last_line(error: Exception) -> str:

@@ -7,67 +7,101 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
-from concurrent.futures import Future
-from itertools import islice, takewhile
 from typing import TypeAlias
 
 from mindspore import Tensor
 
 from ddim_core.checkpoints import CheckpointInfo
-from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import CheckpointError, FleetError, SampleError
+from ddim_core.contracts.sample import Counters, SampledImage, Size
+from ddim_core.errors import (
+    CheckpointError,
+    FleetError,
+    OutOfMemoryError,
+    SampleError,
+)
 from ddim_core.sampling import device
-from ddim_core.sampling.engine import Engine, Finished, Sample
+from ddim_core.sampling.decoding import DecodeBatches, DecodeLine, Developed
+from ddim_core.sampling.engine import Engine, Sample
 from ddim_core.sampling.models.load import load_model
 from ddim_core.sampling.runner import DeviceRunner, Job
 from ddim_core.sampling.settings import SamplingSettings
-from ddim_core.sampling.ticket import Outcome, Ticket
+from ddim_core.sampling.slots import Slots
+from ddim_core.sampling.ticket import Outcome, Ticket, late
+from ddim_core.sampling.warmup import WarmUp
 
 logger = logging.getLogger(__name__)
 
-# A finished sample waits at most this many steps for others to fill the decoder's batch.
-_DECODE_PATIENCE_STEPS = 8
 # Samples kept at hand beyond the lanes: enough to fill all of them anew, with their texts encoded in one go.
 _LOOKAHEAD_PER_LANE = 2
-
+# Of an Ascend device; the rest is the driver's and that of what cannot be measured.
+_USABLE_SHARE = 0.92
 
 _Sample: TypeAlias = Sample[Job]
-_Finished: TypeAlias = Finished[Job, Tensor]
 
 
 class DeviceSession:
     """One loaded checkpoint on one device, warmed up."""
 
     def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
-        """Load the networks and compile the graphs for the default size; takes seconds to minutes.
+        """Load the networks and compile the graphs for the first sizes; takes seconds to minutes.
 
         Raises:
             CheckpointError: The weights cannot be loaded, or make NaN, or the checkpoint's schedule allows no step.
             DeviceError: The device failed, for instance for want of memory.
         """
-        self._settings = settings
         self._num_lanes = 2 * settings.slots
         self._model = load_model(info, settings.dtype_on_device, flash_attention=settings.flash_attention)
-        self._runner = DeviceRunner(self._model, self._num_lanes)
+        self._runner = DeviceRunner(self._model)
         self._engine: Engine[Job, Tensor] = Engine(self._runner, self._num_lanes)
+        self._decode_batches = DecodeBatches(settings.decode_batch)
+        self._line = DecodeLine(self._model, self._decode_batches)
         self._tickets: dict[_Sample, Ticket] = {}
-        self._undecoded: deque[_Finished] = deque()
-        self._undecoded_steps = 0
-        self.counts: Counter[str] = Counter()
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._warm_up(info)
+        self._images = 0
+        self._warm_up_graphs = 0
+        self._seconds = {"text": 0.0, "denoise": 0.0}
+        self._slots = _slots(settings)
+        self._warm_up = WarmUp(self._model, self._runner, info, slots=self._slots)
+        self._open(settings, info)
 
     @property
     def room(self) -> int:
         """How many more tickets it would like to have at hand."""
-        return _LOOKAHEAD_PER_LANE * self._num_lanes - len(self._engine.waiting)
+        return _LOOKAHEAD_PER_LANE * self._num_lanes - self._engine.waiting
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting, running or to be decoded."""
         return not self._tickets
+
+    def counters(self) -> Counters:
+        """Return what was done so far."""
+        graphs = device.graphs_compiled()
+        return Counters(
+            images=self._images,
+            steps=self._engine.steps,
+            full_steps=self._engine.full_steps,
+            seconds={**self._seconds, **self._line.seconds, "warm_up": self._warm_up.seconds},
+            graphs=graphs,
+            graphs_since_warm_up=max(0, graphs - self._warm_up_graphs),
+            slots={str(size): slots for size, slots in list(self._slots.by_size.items())},
+            memory_shortages=self._slots.halved + self._decode_batches.halved,
+        )
+
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
+        """Compile what samples of these sizes need, unless that was done.
+
+        Where that fails for want of memory, or with NaN, the samples of the size will fail, and are told so then.
+
+        Raises:
+            DeviceError: The device failed for another reason.
+        """
+        for size in sizes:
+            try:
+                self._compile(size, thresholding=thresholding)
+            except (SampleError, OutOfMemoryError) as error:
+                extra = {"action": "size_unfit", "size": str(size), "error": str(error)}
+                logger.warning("no picture of a size could be made", extra=extra)
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         """Have the model make the tickets' conditions and queue them; return those that ended as that failed."""
@@ -79,87 +113,103 @@ class DeviceSession:
                 return self._failed(tickets, _prompt_error(error))
             # One text that cannot be encoded must not take the others along.
             return [outcome for ticket in tickets for outcome in self.submit([ticket])]
-        self.seconds["text"] += time.monotonic() - began
+        self._seconds["text"] += time.monotonic() - began
         for ticket, (positive, negative) in zip(tickets, conditions, strict=True):
-            self._queue(ticket, Job(ticket.spec, positive, negative))
+            self._queue(ticket, Job(ticket.spec, positive, negative, self._runner.begin_noise(ticket.spec)))
         return []
 
     def step(self) -> list[Outcome]:
-        """Advance all running samples by one timestep; return the tickets that ended."""
-        self._drop_cancelled()
-        began = time.monotonic()
-        try:
-            finished = self._engine.step()
-        except Exception as error:
-            self._runner.reset()
-            return self._failed([self._tickets.pop(sample) for sample in self._engine.abort()], error)
-        self.seconds["denoise"] += time.monotonic() - began
-        refused = [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]
-        done = [f for f in finished if f.error is None]
-        lanes = self._engine.lanes_in_use + sum(f.sample.num_lanes for f in done)
-        self.counts["steps"] += lanes > 0
-        self.counts["lane_steps"] += lanes
-        self._undecoded.extend(done)
-        return refused + self._decode_when_due()
+        """Advance the running samples of one size by one timestep; return the tickets that ended."""
+        outcomes = self._drop_unwanted()
+        outcomes += self._denoise()
+        developed = self._line.advance(runs=self._engine.runs, busy=self._engine.waiting + self._engine.running > 0)
+        return outcomes + self._images_of(developed)
 
     def unfinished(self) -> list[Ticket]:
         """Return the tickets that have not ended."""
         return list(self._tickets.values())
 
+    def _open(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
+        try:
+            self._model.call_eagerly()
+        except Exception as error:
+            raise device.device_error(error) from error
+        try:
+            for size in settings.sizes or [Size(info.default_height, info.default_width)]:
+                self._compile(size, thresholding=info.schedule.thresholding)
+        except SampleError as error:
+            raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got: {error}") from error
+
+    def _compile(self, size: Size, *, thresholding: bool) -> None:
+        before = device.graphs_compiled()
+        for variant in {False, thresholding}:
+            self._warm_up.prepare(size, self._decode_batches, thresholding=variant)
+        self._warm_up_graphs += device.graphs_compiled() - before
+        self._engine.resize(size, 2 * self._slots.of(size))
+
     def _queue(self, ticket: Ticket, job: Job) -> None:
-        spec = ticket.spec
-        # As in diffusers: a guidance_scale of 1 or less means no guidance, and one lane instead of two.
-        num_lanes = 2 if spec.guidance_scale > 1 else 1
-        shape = (spec.height, spec.width)
-        sample = Sample(job=job, shape=shape, num_lanes=num_lanes, num_steps=spec.num_inference_steps)
+        size = Size(ticket.spec.height, ticket.spec.width)
+        self._engine.resize(size, 2 * self._slots.of(size))
+        sample = job.sample(size)
         self._tickets[sample] = ticket
         self._engine.submit(sample)
 
-    def _drop_cancelled(self) -> None:
-        for sample in [sample for sample, ticket in self._tickets.items() if ticket.future.cancelled()]:
+    def _drop_unwanted(self) -> list[Outcome]:
+        """Drop the samples that were cancelled, or whose deadline has passed; return the latter."""
+        now = time.monotonic()
+        unwanted = {s: t for s, t in self._tickets.items() if t.future.cancelled() or t.deadline_s <= now}
+        for sample in unwanted:
             self._engine.cancel(sample)
-            self._undecoded = deque(finished for finished in self._undecoded if finished.sample is not sample)
             del self._tickets[sample]
+        if unwanted:
+            self._line.remove(set(unwanted))
+        return [late(ticket) for ticket in unwanted.values() if not ticket.future.cancelled()]
 
-    def _decode_when_due(self) -> list[Outcome]:
-        self._undecoded_steps = self._undecoded_steps + 1 if self._undecoded else 0
-        outcomes: list[Outcome] = []
-        while self._undecoded and self._decode_is_due(batch := self._next_batch()):
-            for _ in batch:
-                self._undecoded.popleft()
-            outcomes += self._decode(batch)
-        return outcomes
-
-    def _next_batch(self) -> list[_Finished]:
-        """Return the first in line and those of its shape that follow, at most a decoder's batch."""
-        shape = self._undecoded[0].sample.shape
-        alike = takewhile(lambda finished: finished.sample.shape == shape, self._undecoded)
-        return list(islice(alike, self._settings.decode_batch))
-
-    def _decode_is_due(self, batch: list[_Finished]) -> bool:
-        # A shape's last running sample may be cancelled or fail while others of it wait here; none joins them then.
-        joined = any(sample.shape == batch[0].sample.shape for sample in self._engine.running)
-        full = len(batch) == self._settings.decode_batch
-        return full or not joined or self._undecoded_steps >= _DECODE_PATIENCE_STEPS
-
-    def _decode(self, batch: list[_Finished]) -> list[Outcome]:
-        self._undecoded_steps = 0
-        tickets = [self._tickets.pop(finished.sample) for finished in batch]
-        latents = [finished.result for finished in batch if finished.result is not None]
+    def _denoise(self) -> list[Outcome]:
         began = time.monotonic()
         try:
-            decoded = self._model.decode(latents, self._settings.decode_batch)
+            finished = self._engine.step()
         except Exception as error:
-            return self._failed(tickets, error)
-        now = time.monotonic()
-        self.seconds["decode"] += now - began
-        self.counts["images"] += sum(image.finite for image in decoded)
+            self._runner.reset()
+            if device.is_out_of_memory(error) and self._halve_slots():
+                return []
+            return self._failed([self._tickets.pop(sample) for sample in self._engine.abort()], error)
+        self._seconds["denoise"] += time.monotonic() - began
+        self._line.add([f for f in finished if f.error is None])
+        return [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]
+
+    def _halve_slots(self) -> bool:
+        """Give the size whose step failed half of its slots, and have all samples begin anew; False where it has one.
+
+        The samples of other sizes begin anew too: what they had on the device may have been lost in the same failure.
+        """
+        size = self._engine.turn
+        assert isinstance(size, Size)
+        if not self._slots.halve(size):
+            return False
+        device.release_memory()
+        self._engine.restart()
+        self._engine.resize(size, 2 * self._slots.of(size))
+        return True
+
+    def _images_of(self, developed: Sequence[Developed]) -> list[Outcome]:
+        """Return the outcomes of samples that somebody still waits for."""
         return [
-            Outcome(ticket, image=SampledImage(image.pixels, now - finished.sample.admitted_s))
-            if image.finite
-            else Outcome(ticket, error=SampleError("the image must be made of numbers, got NaN or infinity"))
-            for ticket, finished, image in zip(tickets, batch, decoded, strict=True)
+            self._outcome(self._tickets.pop(each.finished.sample), each)
+            for each in developed
+            if each.finished.sample in self._tickets
         ]
+
+    def _outcome(self, ticket: Ticket, developed: Developed) -> Outcome:
+        if developed.image is None:
+            assert developed.error is not None
+            return self._failed([ticket], developed.error)[0]
+        if not developed.image.finite:
+            return Outcome(ticket, error=SampleError("the image must be made of numbers, got NaN or infinity"))
+        self._images += 1
+        sample = developed.finished.sample
+        seconds = time.monotonic() - sample.admitted_s
+        return Outcome(ticket, SampledImage(developed.image.pixels, seconds, slots=sample.batch_lanes // 2))
 
     def _failed(self, tickets: Sequence[Ticket], error: Exception) -> list[Outcome]:
         shared = error if isinstance(error, FleetError) else device.device_error(error)
@@ -168,27 +218,13 @@ class DeviceSession:
         )
         return [Outcome(ticket, error=shared) for ticket in tickets]
 
-    def _warm_up(self, info: CheckpointInfo) -> None:
-        """Make one picture in as few steps as can be: compiles every graph that a sample of the default size needs."""
-        began = time.monotonic()
-        try:
-            self._model.call_eagerly()
-        except Exception as error:
-            raise device.device_error(error) from error
-        size = {"height": info.default_height, "width": info.default_width}
-        steps = 2 if info.schedule.timestep_spacing == "quad" else 1  # quad has no sequence of one timestep
-        spec = SampleSpec("", "", 0, 0, steps, 2.0, 0.0, 0.0, schedule=info.schedule, **size)
-        outcomes = self.submit([Ticket(spec, Future())])
-        while not outcomes:
-            outcomes = self.step()
-        failure = outcomes[0].error
-        if isinstance(failure, SampleError):
-            raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got: {failure}") from failure
-        if failure is not None:
-            raise failure
-        self.counts.clear()
-        self.seconds.clear()
-        self.seconds["warm_up"] = time.monotonic() - began
+
+def _slots(settings: SamplingSettings) -> Slots:
+    device.reset_peak_memory()
+    base_bytes = device.peak_memory_bytes()
+    total_bytes = device.total_memory_bytes()
+    limit_bytes = settings.memory_limit_bytes or (None if total_bytes is None else int(_USABLE_SHARE * total_bytes))
+    return Slots(settings.slots, base_bytes=base_bytes, limit_bytes=limit_bytes)
 
 
 def _prompt_error(error: Exception) -> Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddim_core.contracts.sample import Size
 from ddim_core.errors import InputError
 
 DEVICES = ("CPU", "Ascend")
@@ -22,7 +23,11 @@ class SamplingSettings:
     device_index: int = 0
     """Which of the devices that this process may see."""
     slots: int = 8
-    """Samples with guidance that share a batch; the denoiser sees twice as many rows."""
+    """Samples with guidance that share a batch; sizes that need more memory get a half of them, a quarter and so on."""
+    sizes: tuple[Size, ...] = ()
+    """What to compile before the first sample; empty for the checkpoint's default size."""
+    memory_limit_bytes: int | None = None
+    """Of the process on the CPU, of the device elsewhere; None for 92% of the device, and no limit on the CPU."""
     cpu_threads: int | None = None
     """Threads for the CPU device's kernels; None for MindSpore's own choice. The images do not depend on it."""
     dtype: str = "auto"
@@ -43,8 +48,8 @@ class SamplingSettings:
         for name, allowed in {"device": DEVICES, "dtype": DTYPES, "flash_attention": FLASH_ATTENTION}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} must be {' or '.join(allowed)}, got {getattr(self, name)}")
-        for name in ("slots", "decode_batch", "queue_limit"):
-            if getattr(self, name) < 1:
+        for name in ("slots", "decode_batch", "queue_limit", "memory_limit_bytes"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.device == "CPU" and self.dtype_on_device != "float32":
             raise InputError(f"dtype must be float32 on the CPU, which has no other convolutions, got {self.dtype}")

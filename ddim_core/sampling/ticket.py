@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import FleetError
+from ddim_core.contracts.sample import SampledImage, SampleSpec, Size
+from ddim_core.errors import DeadlineExceededError, FleetError
 
 
 @dataclass(eq=False, slots=True)
@@ -15,6 +16,17 @@ class Ticket:
 
     spec: SampleSpec
     future: Future[SampledImage]
+    deadline_s: float = math.inf
+    """``time.monotonic()`` after which nobody wants the image any more."""
+
+
+@dataclass(eq=False, slots=True)
+class Preparation:
+    """Sizes to compile for, with the future that waits until that is done."""
+
+    sizes: tuple[Size, ...]
+    thresholding: bool
+    done: Future[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +46,8 @@ class Outcome:
             future.set_result(self.image)
         else:
             future.set_exception(self.error)
+
+
+def late(ticket: Ticket) -> Outcome:
+    """Return the outcome of a ticket whose deadline has passed."""
+    return Outcome(ticket, error=DeadlineExceededError("the image must be there by its deadline, and it was not"))

@@ -52,5 +52,5 @@ class _Drawing(ScriptedSampler):
         if spec.prompt.startswith(FAIL_PROMPT):
             image.set_exception(SampleError("it failed, as its prompt asked"))
         else:
-            image.set_result(SampledImage(draw(spec), seconds=0.5))
+            image.set_result(SampledImage(draw(spec), seconds=0.5, slots=2))
         return image

@@ -21,7 +21,7 @@ with device.quiet_import():
     from ddim_core.contracts.sample import SampleSpec
     from ddim_core.errors import CheckpointError
     from ddim_core.sampling import session as session_module
-    from ddim_core.sampling.models.model import Decoded
+    from ddim_core.sampling.models.model import Decoding
     from ddim_core.sampling.session import DeviceSession
     from ddim_core.sampling.settings import SamplingSettings
     from ddim_core.sampling.ticket import Outcome, Ticket
@@ -58,17 +58,18 @@ class _Model:
         text = ms.Tensor(np.zeros((2, 3), np.float32))
         return [((text,), (text,))] * len(specs)
 
-    def decode(self, latents: Sequence[Any], batch: int) -> list[Decoded]:
-        stacked = np.stack([latent.asnumpy() for latent in latents])
+    def decode(self, latents: Sequence[Any], batch: int) -> Decoding:
         self.batches.append([latent.shape for latent in latents])
-        return [Decoded(np.zeros((8, 8, 3), np.uint8), bool(np.isfinite(latent).all())) for latent in stacked]
+        finite = ms.ops.isfinite(ms.ops.stack(list(latents))).all((1, 2, 3))
+        return Decoding(ms.ops.zeros((len(latents), 8, 8, 3), ms.uint8), finite, len(latents))
 
 
 class _BrokenModel(_Model):
     """Answers with NaN, as weights do that overflow."""
 
-    def decode(self, latents: Sequence[Any], batch: int) -> list[Decoded]:
-        return [replace(decoded, finite=False) for decoded in super().decode(latents, batch)]
+    def decode(self, latents: Sequence[Any], batch: int) -> Decoding:
+        decoding = super().decode(latents, batch)
+        return replace(decoding, finite=ms.ops.logical_not(decoding.finite))
 
 
 def opened(**schedule: Any) -> DeviceSession:

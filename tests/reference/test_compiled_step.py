@@ -56,7 +56,7 @@ class _WaveModel:
 @pytest.fixture(scope="module")
 def runner(cpu: None) -> Iterator[DeviceRunner]:
     """One runner for all tests: its graphs compile once."""
-    runner = DeviceRunner(_WaveModel(), NUM_LANES)
+    runner = DeviceRunner(_WaveModel())
     yield runner
     runner.reset()
 
@@ -83,8 +83,7 @@ def text_of(prompt: str) -> Array:
 
 def sample_of(spec: SampleSpec) -> Sample[Job]:
     job = Job(spec, (Tensor(text_of(spec.prompt)),), (Tensor(text_of(spec.negative_prompt)),))
-    num_lanes = 2 if spec.guidance_scale > 1 else 1
-    return Sample(job=job, shape=(spec.height, spec.width), num_lanes=num_lanes, num_steps=spec.num_inference_steps)
+    return job.sample((spec.height, spec.width))
 
 
 def run(runner: DeviceRunner, specs: list[SampleSpec]) -> list[Array]:
@@ -199,7 +198,7 @@ def test_a_lane_at_rest_keeps_its_x(runner: DeviceRunner) -> None:
     engine.submit(sample_of(replace(BASE, num_inference_steps=9)))
     finished = [f for _ in range(5) for f in engine.step()]
     assert finished[0].result is not None
-    at_rest = runner._lanes.x.asnumpy()[:2]
+    at_rest = runner._buckets[64, 48].lanes.x.asnumpy()[:2]
     assert at_rest.tobytes() == finished[0].result.asnumpy().tobytes() * 2
 
 
@@ -296,7 +295,7 @@ def test_a_steady_step_sends_nothing_to_the_device(runner: DeviceRunner, monkeyp
 def test_the_probe_sees_every_way_to_read(runner: DeviceRunner, request: pytest.FixtureRequest, read: str) -> None:
     """A probe that cannot fire would let the two tests above pass for nothing."""
     engine = steady_engine(runner)
-    x = runner._lanes.row[0]
+    x = runner._buckets[64, 48].lanes.row[0]
     ways = {
         "asnumpy": lambda: x.asnumpy(),  # noqa: PLW0108 - looked up when called, after the probe is set
         "item": lambda: x.item(),  # noqa: PLW0108

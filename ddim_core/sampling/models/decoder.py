@@ -8,7 +8,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ddim_core.sampling.models.model import Decoded
+from ddim_core.sampling.models.model import Decoding
 
 
 class VaeDecoder(nn.Cell):
@@ -29,12 +29,11 @@ class VaeDecoder(nn.Cell):
         return ops.round(unit * 255.0).astype(ms.uint8).permute(0, 2, 3, 1), finite
 
 
-def decode(decoder: nn.Cell, latents: Sequence[Tensor], batch: int) -> list[Decoded]:
-    """Return the pictures of latents [C, h, w], at most ``batch`` of them; waits for the device.
+def decode(decoder: nn.Cell, latents: Sequence[Tensor], batch: int) -> Decoding:
+    """Ask for the pictures of latents [C, h, w], at most ``batch`` of them.
 
     A short batch is filled up with its last latents, so that the decoder always sees one shape.
     """
     padded = [*latents, *[latents[-1]] * (batch - len(latents))]
     pixels, finite = decoder(ops.stack(padded))
-    images, sound = pixels.asnumpy(), finite.asnumpy()
-    return [Decoded(images[i], bool(sound[i])) for i in range(len(latents))]
+    return Decoding(pixels, finite, len(latents))

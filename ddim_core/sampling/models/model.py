@@ -27,6 +27,22 @@ class Decoded:
     """Whether every value was a number; the pixels mean nothing otherwise."""
 
 
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Images that the decoder was asked for; on Ascend the device may still be at them."""
+
+    pixels: Tensor
+    """RGB, uint8 [B, height, width, 3]; only the first ``count`` are asked for."""
+    finite: Tensor
+    """Whether every value was a number, bool [B]."""
+    count: int
+
+    def read(self) -> list[Decoded]:
+        """Return the images; waits for the device."""
+        pixels, finite = self.pixels.asnumpy(), self.finite.asnumpy()
+        return [Decoded(pixels[i], bool(finite[i])) for i in range(self.count)]
+
+
 class Model(Protocol):
     """The networks of one checkpoint on the device."""
 
@@ -43,8 +59,8 @@ class Model(Protocol):
         Their number, shapes and dtypes are those of the checkpoint: the same for every spec.
         """
 
-    def decode(self, latents: Sequence[Tensor], batch: int) -> list[Decoded]:
-        """Return the pictures of latents [C, h, w], at most ``batch`` of them; waits for the device."""
+    def decode(self, latents: Sequence[Tensor], batch: int) -> Decoding:
+        """Ask for the pictures of latents [C, h, w], at most ``batch`` of them; on Ascend it does not wait for them."""
 
     def call_eagerly(self) -> None:
         """Call the denoiser once, uncompiled: a thread other than the main one cannot compile before.

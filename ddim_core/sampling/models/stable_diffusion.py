@@ -14,7 +14,7 @@ from mindspore import Tensor, nn, ops
 from ddim_core.checkpoints import CheckpointInfo
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.sampling.models.decoder import VaeDecoder, decode
-from ddim_core.sampling.models.model import Decoded, LatentShape
+from ddim_core.sampling.models.model import Decoding, LatentShape
 from ddim_core.sampling.models.networks import load_network
 from ddim_core.sampling.models.text import PromptMemory, TextEncoder
 from ddim_core.sampling.step import Conditions
@@ -42,7 +42,7 @@ class StableDiffusion:
         texts = self._prompts.conditions([text for spec in specs for text in (spec.prompt, spec.negative_prompt)])
         return list(zip(texts[::2], texts[1::2], strict=True))
 
-    def decode(self, latents: Sequence[Tensor], batch: int) -> list[Decoded]:  # noqa: D102
+    def decode(self, latents: Sequence[Tensor], batch: int) -> Decoding:  # noqa: D102
         return decode(self._decoder, latents, batch)
 
     def call_eagerly(self) -> None:  # noqa: D102

@@ -115,30 +115,6 @@ def test_first_come_first_served_within_a_shape() -> None:
     assert runner.batches == [["a"], ["a"], ["big"], ["big"], ["b"], ["b"]]
 
 
-def test_shapes_never_share_a_batch_and_none_starves() -> None:
-    """A stream of one shape lets the other one in after a bounded number of overtakes."""
-    runner = _NotingRunner()
-    engine = Engine(runner, num_lanes=2)
-    engine.submit(sample("first", 1))
-    engine.submit(sample("other", 1, shape="large"))
-    for index in range(100):
-        engine.submit(sample(f"same {index}", 1 + index % 2))
-    run(engine)
-    assert len([job for batch in runner.batches for job in batch]) == 152
-    assert [batch for batch in runner.batches if "other" in batch] == [["other"]]
-    assert runner.batches.index(["other"]) <= 10
-
-
-def test_interleaved_shapes_still_fill_the_batch() -> None:
-    """Samples of the running shape are taken from behind those of another one."""
-    runner = _NotingRunner()
-    engine = Engine(runner, num_lanes=4)
-    for index in range(8):
-        engine.submit(sample(str(index), 1, shape=("small", "large")[index % 2]))
-    run(engine)
-    assert runner.batches == [["0", "2", "4", "6"], ["1", "3", "5", "7"]]
-
-
 def test_a_refused_sample_fails_alone() -> None:
     """An error on admission ends that sample, and its lanes go to the next."""
     runner = _NotingRunner(refused=["bad"])

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 from ddim_core.checkpoints import CheckpointInfo, resolve
-from ddim_core.contracts.sample import SampledImage, SampleSpec
+from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
 from ddim_core.errors import CheckpointError, DeviceError, InputError, SampleError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
@@ -31,8 +30,8 @@ class _PaintingSession:
 
     def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
         self.tickets: list[Ticket] = []
-        self.counts: Counter[str] = Counter()
-        self.seconds = {"warm_up": 0.0}
+        self.images = self.steps = 0
+        self.prepared: list[tuple[tuple[Size, ...], bool, int]] = []
         self.go = threading.Event()
         self.go.set()
         self.thread = threading.get_ident()
@@ -46,6 +45,15 @@ class _PaintingSession:
     def idle(self) -> bool:
         return not self.tickets
 
+    def counters(self) -> Counters:
+        return Counters(images=self.images, steps=self.steps, full_steps=self.images / 2, seconds={"warm_up": 0.0})
+
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
+        assert threading.get_ident() == self.thread
+        if sizes == (Size(8, 8),):
+            raise DeviceError("no")
+        self.prepared.append((tuple(sizes), thresholding, self.steps))
+
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         refused = [ticket for ticket in tickets if ticket.spec.prompt == "refused"]
         self.tickets += [ticket for ticket in tickets if ticket not in refused]
@@ -57,10 +65,9 @@ class _PaintingSession:
         if self.broken:
             raise ZeroDivisionError("a fault of ours")
         done, self.tickets = self.tickets[:2], self.tickets[2:]
-        self.counts["images"] += len(done)
-        self.counts["steps"] += 1
-        self.counts["lane_steps"] += 2 * len(done)
-        return [Outcome(ticket, image=SampledImage(self.paint(ticket.spec), 0.0)) for ticket in done]
+        self.images += len(done)
+        self.steps += 1
+        return [Outcome(ticket, image=SampledImage(self.paint(ticket.spec), 0.0, 2)) for ticket in done]
 
     def unfinished(self) -> list[Ticket]:
         return self.tickets

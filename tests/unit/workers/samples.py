@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 import numpy as np
 
 from ddim_core.contracts.plan import ChunkItem, ModelRef, PlannedRequest, RunPlan, chunk_items
 from ddim_core.contracts.request import Request
-from ddim_core.contracts.sample import SampledImage, SampleSpec
+from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
 from workers.records import RecordMaker
-from workers.samplers import LoadedSampler, SamplerFacts, Work
+from workers.samplers import LoadedSampler, SamplerFacts
 
 FACTS = SamplerFacts(device_kind="cpu", device="cpu:0", slots=2, dtype="float32", versions="{}")
 
@@ -22,9 +22,18 @@ class ScriptedSampler:
     def __init__(self, answer: Callable[[SampleSpec], SampledImage] | None = None) -> None:
         self.answer = answer or picture
         self.submitted: list[SampleSpec] = []
+        self.prepared: list[tuple[tuple[Size, ...], bool]] = []
         self.closed = False
 
-    def submit(self, spec: SampleSpec) -> Future[SampledImage]:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+        """Remember what was asked for."""
+        self.prepared.append((tuple(sizes), thresholding))
+
+    def counters(self) -> Counters:
+        """Say that half of the slots were in use."""
+        return Counters(steps=4, full_steps=2.0)
+
+    def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
         """Answer in the caller's thread."""
         self.submitted.append(spec)
         image: Future[SampledImage] = Future()
@@ -41,12 +50,12 @@ class ScriptedSampler:
 
 def picture(spec: SampleSpec) -> SampledImage:
     """Return a picture of one colour, from the seed."""
-    return SampledImage(np.full((spec.height, spec.width, 3), spec.seed % 256, np.uint8), seconds=0.5)
+    return SampledImage(np.full((spec.height, spec.width, 3), spec.seed % 256, np.uint8), seconds=0.5, slots=2)
 
 
 def loaded(sampler: ScriptedSampler) -> LoadedSampler:
     """Return the sampler as one that was loaded on a device with two slots."""
-    return LoadedSampler(sampler, FACTS, lambda: Work(4, 2.0))
+    return LoadedSampler(sampler, FACTS)
 
 
 def plan(images: int, *, container: str = "webdataset", chunk_count: int = 1, digest: str = "d") -> RunPlan:

@@ -126,6 +126,6 @@ def test_closing_stops_the_sampler() -> None:
     with samplers.use(model("a")):
         assert samplers.occupancy() == 0.5
         assert samplers.occupancy() == 0
-        assert samplers.steps() == 4
+        assert samplers.counters().steps == 4
     samplers.close()
     assert loader.samplers["a"].closed

@@ -29,7 +29,7 @@ def test_a_batch_of_samples_takes_the_steps_of_one() -> None:
     images = [sampler.submit(item.spec) for item in items(8)]
     assert [image.result(5).pixels.shape for image in images] == [(8, 16, 3)] * 8
     assert 0.12 <= time.monotonic() - began < 0.4
-    assert 6 <= sampler.work().steps <= 7 and sampler.work().full_steps > 4
+    assert 6 <= sampler.counters().steps <= 7 and sampler.counters().full_steps > 4
     sampler.close()
 
 

@@ -1,0 +1,113 @@
+"""Graphs compiled before they are needed, and how many slots of each size the device's memory has room for."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.contracts.sample import SampleSpec, Size
+from ddim_core.errors import FleetError, SampleError
+from ddim_core.sampling import device
+from ddim_core.sampling.decoding import DecodeBatches, DecodeLine, FinishedJob
+from ddim_core.sampling.engine import Engine
+from ddim_core.sampling.models.model import Model
+from ddim_core.sampling.runner import DeviceRunner, Job
+from ddim_core.sampling.slots import Slots
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """A shape that no sample has: those of its size may be running."""
+
+    size: Size
+
+
+class WarmUp:
+    """Makes one picture of each size in as few steps as can be, which compiles every graph that its samples need.
+
+    Where the device has no memory for the slots, or more is in use than allowed, it is made again with half as many.
+    """
+
+    def __init__(self, model: Model, runner: DeviceRunner, info: CheckpointInfo, *, slots: Slots) -> None:
+        """Find the slots of sizes, and write them into ``slots``."""
+        self._model = model
+        self._runner = runner
+        self._info = info
+        self._slots = slots
+        self._done: set[tuple[Size, bool, int]] = set()
+        self.seconds = 0.0
+
+    def prepare(self, size: Size, batches: DecodeBatches, *, thresholding: bool) -> None:
+        """Compile for a size, unless that was done: its denoising step, with dynamic thresholding if so, and decoder.
+
+        Raises:
+            SampleError: The picture is made of NaN, or the checkpoint's schedule allows no step.
+            DeviceError: The device failed; ``OutOfMemoryError`` if it has no room for one slot.
+        """
+        if (size, thresholding, self._slots.of(size)) in self._done:
+            return
+        began = time.monotonic()
+        try:
+            finished = self._denoise_within_memory(size, thresholding)
+            self._decode(finished, batches)
+        except Exception as error:
+            raise error if isinstance(error, FleetError) else device.device_error(error) from error
+        finally:
+            self.seconds += time.monotonic() - began
+        self._done.add((size, thresholding, self._slots.of(size)))
+        logger.info(
+            "a size is ready",
+            extra={
+                "action": "size_ready",
+                "size": str(size),
+                "slots": self._slots.of(size),
+                "seconds": round(time.monotonic() - began, 1),
+            },
+        )
+
+    def _denoise_within_memory(self, size: Size, thresholding: bool) -> FinishedJob:
+        while True:
+            slots = self._slots.of(size)
+            device.reset_peak_memory()
+            try:
+                finished = self._denoise(size, slots, thresholding)
+            except Exception as error:
+                if device.is_out_of_memory(error) and self._slots.halve(size):
+                    device.release_memory()
+                    continue
+                raise
+            if self._slots.measured(size, device.peak_memory_bytes()):
+                return finished
+            device.release_memory()
+
+    def _denoise(self, size: Size, slots: int, thresholding: bool) -> FinishedJob:
+        schedule = replace(self._info.schedule, thresholding=thresholding)
+        steps = 2 if schedule.timestep_spacing == "quad" else 1  # quad has no sequence of one timestep
+        spec = SampleSpec("", "", 0, 0, steps, 2.0, 0.0, 0.0, size.height, size.width, schedule)
+        [(conditions, negative_conditions)] = self._model.conditions([spec])
+        sample = Job(spec, conditions, negative_conditions).sample(_Rehearsal(size))
+        engine = Engine(self._runner, 2 * slots)
+        engine.submit(sample)
+        try:
+            while not (ended := engine.step()):
+                pass
+            finished: FinishedJob = ended[0]
+            if finished.result is None:
+                raise finished.error or SampleError("the picture must have latents, got none")
+            finished.result.asnumpy()  # what failed on an asynchronous device shows now
+        finally:
+            self._runner.forget(sample.shape)
+        return finished
+
+    def _decode(self, finished: FinishedJob, batches: DecodeBatches) -> None:
+        line = DecodeLine(self._model, batches)
+        line.add([finished])
+        [developed] = line.advance(runs=lambda _: False, busy=False)
+        if developed.error is not None:
+            raise developed.error
+        if developed.image is None or not developed.image.finite:
+            raise SampleError("the image must be made of numbers, got NaN or infinity")
