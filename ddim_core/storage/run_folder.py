@@ -24,6 +24,8 @@ PLAN = "run.json"
 CLAIM = "claim.json"
 MANIFEST = "manifest.json"
 REPORT = "report.html"
+REPORT_FOLDER = "report"
+"""What the report's page loads from beside it; like the page, it is no part of the dataset."""
 CANCELLED = "cancelled"
 Model = TypeVar("Model", bound=BaseModel)
 

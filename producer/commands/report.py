@@ -10,6 +10,11 @@ from producer.report import write_report
 
 @click.command("report")
 @click.argument("run_url")
-def command(run_url: str) -> None:
-    """Write the report of the run at RUN_URL, finished or not, as one web page in its folder, and print where it is."""
-    click.echo(shown(write_report(run_url)))
+@click.option("--out", metavar="DIR", help="A folder, or an s3:// URL, for the report instead of the run's own folder.")
+def command(run_url: str, *, out: str | None) -> None:
+    """Write the report of the run at RUN_URL, finished or not, and print where its page is.
+
+    The page is report.html; all rows and thumbnails lie beside it in the folder report. It opens without a server.
+    Every image of the run is read once, for its thumbnail: a run in a bucket is downloaded.
+    """
+    click.echo(shown(write_report(run_url, out=out)))

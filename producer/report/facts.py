@@ -1,16 +1,18 @@
-"""What a report says of a run as a whole, read from its plan, its manifest and the totals of its chunks."""
+"""What a report says of a run as a whole, read from its plan and the totals of its chunks."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ddim_core.contracts.manifest import ChunkStats, Manifest
+from ddim_core.contracts.manifest import ChunkStats
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.storage.run_folder import RunFolder
+from ddim_core.version import __version__
 
 State = Literal["complete", "with failures", "unfinished", "cancelled"]
 
@@ -21,10 +23,11 @@ class RunFacts:
 
     url: str
     plan: RunPlan
-    manifest: Manifest | None
     cancelled: bool
     stats: tuple[ChunkStats, ...]
-    """Totals of the chunks that are done, in their order."""
+    """Totals of the chunks that are done, in their order, without their files: a folder of images has one for each."""
+    edition: str
+    """A name for what the report shows; it follows from the parts that are done and the program's version."""
 
     @property
     def images(self) -> int:
@@ -53,6 +56,11 @@ class RunFacts:
         """Images made in each second of the run, or None before anything was."""
         return self.images / self.seconds if self.images and self.seconds else None
 
+    @property
+    def as_of(self) -> str:
+        """When the last of its chunks was done, or the run planned: the page says the same whenever it is written."""
+        return max((stats.finished_at for stats in self.stats), key=moment, default=self.plan.created_at)
+
 
 def read_facts(folder: RunFolder) -> RunFacts:
     """Read what there is of a run, whether or not it is whole.
@@ -62,9 +70,16 @@ def read_facts(folder: RunFolder) -> RunFacts:
         StorageError: The store failed, or a file of the run is damaged.
     """
     plan = folder.read_plan()
+
+    def totals(chunk: int) -> tuple[ChunkStats, str]:
+        stats = folder.read_stats(chunk)
+        return stats.model_copy(update={"files": ()}), stats.files[-1].sha256 if stats.files else ""
+
     with ThreadPoolExecutor(8) as pool:  # waiting for the store, not computing
-        stats = tuple(pool.map(folder.read_stats, sorted(folder.committed_chunks())))
-    return RunFacts(folder.url, plan, folder.read_manifest(), folder.is_cancelled(), stats)
+        found = list(pool.map(totals, sorted(folder.committed_chunks())))
+    state = "\n".join([__version__, plan.run_id, *(part_sha256 for _, part_sha256 in found)])
+    edition = hashlib.sha256(state.encode()).hexdigest()[:16]
+    return RunFacts(folder.url, plan, folder.is_cancelled(), tuple(stats for stats, _ in found), edition)
 
 
 def span_s(stats: Iterable[ChunkStats]) -> float:

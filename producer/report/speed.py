@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median, quantiles
 
 from ddim_core.contracts.manifest import ChunkStats
 from producer.report.facts import moment, span_s
@@ -54,15 +53,6 @@ def worker_speeds(stats: Sequence[ChunkStats]) -> list[WorkerSpeed]:
     for each in stats:
         chunks_of[each.worker, each.device].append(each)
     return [_worker_speed(worker, device, chunks) for (worker, device), chunks in sorted(chunks_of.items())]
-
-
-def chunk_seconds(stats: Sequence[ChunkStats]) -> dict[str, float]:
-    """Return the shortest, the median, the 95th percentile and the longest time of a chunk; empty without chunks."""
-    seconds = sorted(each.seconds for each in stats)
-    if not seconds:
-        return {}
-    slow = quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]
-    return {"shortest": seconds[0], "median": median(seconds), "95 %": slow, "longest": seconds[-1]}
 
 
 def timeline(stats: Sequence[ChunkStats]) -> Timeline | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from ddim_core.errors import RunNotFoundError
-from producer.report import rows as report_rows
-from producer.report import write_report
+from ddim_core.errors import OutputError, RunNotFoundError
+from ddim_core.storage.run_folder import REPORT_FOLDER
+from producer.report import beside, contents, render, write_report
+from producer.verify import RunCheck
 from tests.unit.storage.runs import SmallRun, small_plan, write_run
 
 
@@ -44,21 +46,43 @@ def test_the_page_stands_in_the_runs_folder_and_its_url_is_returned(tmp_path: Pa
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_page_needs_no_other_file(tmp_path: Path) -> None:
-    """It can be sent by mail: images are inside, and nothing is fetched."""
+def test_the_page_alone_shows_its_first_images(tmp_path: Path) -> None:
+    """It can be sent by mail: the first page's images are inside, and the page loads nothing to show them."""
     tags = Tags(written(tmp_path))
     assert [address for address in tags.addresses if not address.startswith(("data:", "#"))] == []
     assert tags.names.count("img") == 4
 
 
+def test_images_that_are_files_are_linked_from_their_thumbnails(tmp_path: Path) -> None:
+    """From the run's own folder only; a report elsewhere would lead nowhere."""
+    run = SmallRun(container="imagefolder")
+    assert 'href="images/000000000.png"' in written(tmp_path / "run", run)
+    write_report(str(tmp_path / "run"), out=str(tmp_path / "elsewhere"))
+    assert 'href="images/' not in (tmp_path / "elsewhere" / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
-    "prompt", ["<script>alert(1)</script>", "</style></script><img src=x>", "{{ 1 + 1 }}", 'a "quote"']
+    "prompt",
+    [
+        "<script>alert(1)</script>",
+        "</style></script><img src=x>",
+        "</template></noscript><!--",
+        "{{ 1 + 1 }}",
+        'a "quote"',
+        "line\u2028paragraph\u2029end",
+        "\u202eright to left\u2066",
+        "x" * 10_000,
+    ],
 )
 def test_a_prompt_adds_no_element(tmp_path: Path, prompt: str) -> None:
-    """The page of a hostile prompt has the same elements as that of a harmless one."""
+    """The page of a hostile prompt has the same elements as that of a harmless one; its data are a line of ASCII."""
     harmless = Tags(written(tmp_path / "harmless", SmallRun(prompts=("a red square",))))
     hostile = Tags(written(tmp_path / "hostile", SmallRun(prompts=(prompt,))))
     assert hostile.names == harmless.names
+    for script in (tmp_path / "hostile" / REPORT_FOLDER).rglob("*.js"):
+        text = script.read_bytes().decode("ascii")
+        assert text.count("\n") == 1
+        assert not re.search(r"[<>&]", text)
 
 
 def test_failures_are_grouped_by_reason_with_their_ids(tmp_path: Path) -> None:
@@ -71,12 +95,84 @@ def test_failures_are_grouped_by_reason_with_their_ids(tmp_path: Path) -> None:
     assert Tags(page).names.count("img") == 0
 
 
-def test_images_past_the_limit_are_counted_and_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A note says how many."""
-    monkeypatch.setattr(report_rows, "IMAGE_LIMIT", 3)
-    page = written(tmp_path)
-    assert "The first 3 images; 1 more are in the run" in page
-    assert Tags(page).names.count("img") == 3
+def content(script: Path) -> object:
+    """Return what a file beside the page hands to it."""
+    match = re.fullmatch(r'report\.take\("([a-z]+-\d{5})", (.*)\);\n', script.read_text())
+    assert match is not None
+    assert match[1] == script.stem
+    return json.loads(match[2])
+
+
+def test_all_rows_and_thumbnails_lie_beside_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In files of fixed lengths, in the order of keys, failed rows among them."""
+    for module in (beside, contents, render):
+        monkeypatch.setattr(module, "PAGE_CARDS", 2)
+    monkeypatch.setattr(beside, "ROWS_PER_FILE", 4)
+    prompts = [f"a red square {number}" for number in range(5)]
+    page = written(tmp_path, SmallRun(prompts=prompts, failing=frozenset({prompts[1]})))
+    assert Tags(page).names.count("img") == 1
+    assert "The first 2 of 5." in page
+    (folder,) = (tmp_path / REPORT_FOLDER).iterdir()
+    names = ["images-00000.js", "images-00001.js", "images-00002.js", "rows-00000.js", "rows-00001.js"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    rows = [content(folder / name) for name in names[3:]]
+    assert [row for file in rows for row in file["caption"]] == prompts
+    assert rows[0]["status"] == ["made", "failed", "made", "made"]
+    images = [image for name in names[:3] for image in content(folder / name)]
+    assert [image and image[1:] for image in images] == [[192, 192, True], None, *[[192, 192, True]] * 3]
+
+
+def test_a_report_written_again_is_the_same(tmp_path: Path) -> None:
+    """Byte for byte, page and files: it depends on the run alone."""
+    write_run(str(tmp_path / "run"))
+    copies = []
+    for name in ("first", "second"):
+        write_report(str(tmp_path / "run"), out=str(tmp_path / name))
+        root = tmp_path / name
+        copies.append({path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()})
+    assert copies[0] == copies[1]
+    assert len(copies[0]) == 3
+
+
+def test_a_new_edition_takes_the_place_of_the_old_one_and_of_nothing_else(tmp_path: Path) -> None:
+    """The files of an earlier report go once no page needs them; what a person put there stays."""
+    write_run(str(tmp_path), SmallRun(committed=1))
+    write_report(str(tmp_path))
+    (old,) = (tmp_path / REPORT_FOLDER).glob("*/rows-00000.js")
+    mine = tmp_path / REPORT_FOLDER / "notes" / "mine.js"
+    mine.parent.mkdir()
+    mine.write_text("// keep")
+    finish = write_run(str(tmp_path / "whole"))
+    for path in ("parts/00001.parquet", "parts/00001_stats.json", "shards/00001.tar"):
+        (tmp_path / path).write_bytes(finish.store.get(path))
+    write_report(str(tmp_path))
+    (new,) = (tmp_path / REPORT_FOLDER).glob("*/rows-00000.js")
+    assert new != old
+    assert mine.exists()
+
+
+def test_a_report_goes_where_it_is_told_and_leaves_the_run_alone(tmp_path: Path) -> None:
+    """For a run in a bucket that one may only read, for instance."""
+    url = write_run(str(tmp_path / "run")).url
+    before = sorted(tmp_path.joinpath("run").rglob("*"))
+    assert write_report(url, out=str(tmp_path / "out")) == (tmp_path / "out").as_uri() + "/report.html"
+    assert (tmp_path / "out" / "report.html").exists()
+    assert sorted(tmp_path.joinpath("run").rglob("*")) == before
+
+
+def test_a_report_is_no_fault_of_a_run(tmp_path: Path) -> None:
+    """The page and what lies beside it are no part of the dataset: ``verify`` passes over both."""
+    folder = write_run(str(tmp_path))
+    write_report(folder.url)
+    assert list(RunCheck(folder).faults()) == []
+
+
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    """Before anything is read or written."""
+    url = write_run(str(tmp_path / "run")).url
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"a store must be a folder, but .*file is a file"):
+        write_report(url, out=str(tmp_path / "file"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""One image as a report shows it: its caption, what it was made with, and its picture or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ddim_core.contracts.record import SUCCESS, Record
+from producer.report.facets import Pairs
+from producer.report.pictures import Picture
+from producer.report.wording import cut, duration
+
+CAPTION_LIMIT_CHARS = 2000
+"""A prompt may have five times as many; all of it stands in the run's parts."""
+NEGATIVE_LIMIT_CHARS = 500
+
+SUMMARY = ("Steps", "Guidance", "Seed")
+"""What a card shows without being opened."""
+
+Status = Literal["made", "failed", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One image of a run, or one that could not be made."""
+
+    key: str
+    caption: str
+    status: Status
+    """``missing`` is an image that was made and cannot be shown."""
+    fault: str
+    """Why there is no picture; empty where there is one."""
+    own: Pairs
+    """What this image shares with few others."""
+    shared: Pairs
+    """What many images of a run share: sampling parameters first."""
+    picture: Picture | None
+
+    def facts(self) -> dict[str, str]:
+        """Return all that is known, by name."""
+        return dict(self.own + self.shared)
+
+
+def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | str]) -> Card:
+    """Return the card of a row, whose picture is among ``pictures`` if the image was made."""
+    made = record.status == SUCCESS
+    found = pictures[record.key] if made else f"{record.error_class}: {record.error_message}"
+    status: Status = "failed" if not made else "missing" if isinstance(found, str) else "made"
+    return Card(
+        key=record.key,
+        caption=cut(record.prompt, CAPTION_LIMIT_CHARS),
+        status=status,
+        fault=found if isinstance(found, str) else "",
+        own=(
+            ("Seed", str(record.seed)),
+            ("Request", record.custom_id),
+            ("Time", duration(record.seconds) if made else ""),
+            ("File", record.path or ""),
+        ),
+        shared=(
+            *parameters,
+            ("Negative prompt", cut(record.negative_prompt, NEGATIVE_LIMIT_CHARS)),
+            ("Worker", record.worker),
+            ("Attempts", str(record.attempts) if record.attempts > 1 else ""),
+        ),
+        picture=None if isinstance(found, str) else found,
+    )
