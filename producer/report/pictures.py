@@ -79,8 +79,7 @@ class PictureReader:
                 shards.setdefault(record.path, {})[f"{record.key}.{record.format}"] = record
             else:
                 files.append(record)
-        tasks = [partial(self._file, record) for record in files]
-        pictures.update(self._at_once(tasks))
+        pictures.update(self._at_once(partial(self._file, record) for record in files))
         for path, wanted in shards.items():
             pictures.update(self._at_once(self._members(path, wanted)))
         return pictures
@@ -105,6 +104,7 @@ class PictureReader:
             return
 
     def _at_once(self, tasks: Iterable[Callable[[], Found]]) -> Iterator[Found]:
+        """Yield what the tasks come to, in their order, with a few of them under way."""
         begun: deque[Future[Found]] = deque()
         for task in tasks:
             begun.append(self._pool.submit(task))
@@ -136,7 +136,7 @@ def _checked(record: Record, data: bytes) -> Found:
         return record.key, f"damaged in {record.path}"
     try:
         return record.key, picture(data)
-    except OSError:  # Pillow's word for what it cannot read
+    except (OSError, SyntaxError, ValueError):  # Pillow's words for what it cannot read
         return record.key, f"no {record.format} image in {record.path}"
 
 

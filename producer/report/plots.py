@@ -9,12 +9,13 @@ from statistics import quantiles
 
 from ddim_core.contracts.manifest import ChunkStats
 from producer.report.facts import moment, span_s
-from producer.report.wording import duration, grouped, short
+from producer.report.wording import duration, short
 
 BINS = 60
 _INSTANT = 1e-6
 """Length in bins of a chunk that took no time by the clock; it lies within a bin, at the end of the run too."""
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def stage_plot(stages: Sequence[tuple[str, Sequence[float]]]) -> StagePlot | Non
         p5, p25, p50, p75, p95 = map(place, values)
         span = f"{duration(values[0])} to {duration(values[-1])}"
         ranges.append(StageRange(name, duration(values[2]), span, (p5, p25, p50, p75, p95)))
-    ticks = tuple(Tick(place(10.0**power), _seconds(10.0**power)) for power in range(low, high + 1))
+    ticks = tuple(Tick(place(10.0**power), f"{short(10.0**power)} s") for power in range(low, high + 1))
     return StagePlot(tuple(ranges), ticks)
 
 
@@ -114,16 +115,11 @@ def _round_step(least: float) -> float:
 
 
 def _time_ticks(seconds: float) -> tuple[Tick, ...]:
-    step = next((each for each in _TICK_SECONDS if seconds / each <= 5), None)
-    step = step or 86400 * int(_round_step(seconds / 5 / 86400))
+    """Return about five ticks, all in the unit of the axis: ``30 s, 60 s, 90 s``."""
     if seconds < 1:
         return (Tick(0.0, "0"), Tick(1.0, duration(seconds)))
-    return tuple(Tick(n * step / seconds, _seconds(n * step) if n else "0") for n in range(int(seconds / step) + 1))
-
-
-def _seconds(seconds: float) -> str:
-    """Return a tick's time in the unit that makes it a short number."""
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit and seconds % unit == 0:
-            return f"{grouped(int(seconds // unit))} {name}"
-    return f"{short(seconds)} s"
+    step = next((each for each in _TICK_SECONDS if seconds / each <= 5), None)
+    step = step or 86400 * int(_round_step(seconds / 5 / 86400))
+    unit, name = next((each for each in _UNITS if seconds >= 2 * each[0]), _UNITS[-1])
+    times = range(step, int(seconds) + 1, step)
+    return (Tick(0.0, "0"), *(Tick(time / seconds, f"{short(time / unit)} {name}") for time in times))

@@ -14,8 +14,9 @@ from producer.report.cards import SUMMARY
 from producer.report.contents import Contents
 from producer.report.facets import Facet
 from producer.report.facts import RunFacts
-from producer.report.plots import rate_plot, stage_plot
+from producer.report.plots import StagePlot, rate_plot, stage_plot
 from producer.report.speed import timeline, worker_speeds
+from producer.report.tally import RowTally
 from producer.report.wording import clock, duration, grouped, short
 
 _IN_EVERY_CARD = ("Request", "Size", "Negative prompt", "Time", "Attempts", "Worker", "File")
@@ -31,19 +32,6 @@ def render(facts: RunFacts, contents: Contents, *, links: bool) -> str:
     tally = contents.tally
     style, script = _own_text(environment, "page.css"), _own_text(environment, "page.js")
     details = _details(tally.facets)
-    stages = [
-        ("Image, from admission to decoded", tally.image_seconds),
-        ("Chunk, from taken to committed", [stats.seconds for stats in facts.stats]),
-    ]
-    settings = {
-        "count": contents.count,
-        "pageCards": PAGE_CARDS,
-        "rowsPerFile": ROWS_PER_FILE,
-        "folder": contents.folder,
-        "summary": SUMMARY,
-        "details": details,
-        "links": links,
-    }
     return environment.get_template("page.html").render(
         facts=facts,
         contents=contents,
@@ -54,15 +42,38 @@ def render(facts: RunFacts, contents: Contents, *, links: bool) -> str:
         speeds=worker_speeds(facts.stats),
         timeline=timeline(facts.stats),
         rate=rate_plot(facts.stats),
-        stages=stage_plot(stages),
+        stages=_stages(facts, tally),
         pages=-(-contents.count // PAGE_CARDS),
         style=style,
         style_digest=_digest(style),
         script=script,
         script_digest=_digest(script),
-        settings=Markup(as_script(settings)),  # noqa: S704 - holds no <, > or &
+        settings=_settings(contents, details, links=links),
         version=__version__,
     )
+
+
+def _stages(facts: RunFacts, tally: RowTally) -> StagePlot | None:
+    return stage_plot(
+        [
+            ("Image, from admission to decoded", tally.image_seconds),
+            ("Chunk, from taken to committed", [stats.seconds for stats in facts.stats]),
+        ]
+    )
+
+
+def _settings(contents: Contents, details: list[str], *, links: bool) -> Markup:
+    """Return what the page's script must know, as JSON that can stand in an element."""
+    settings = {
+        "count": contents.count,
+        "pageCards": PAGE_CARDS,
+        "rowsPerFile": ROWS_PER_FILE,
+        "folder": contents.folder,
+        "summary": SUMMARY,
+        "details": details,
+        "links": links,
+    }
+    return Markup(as_script(settings))  # noqa: S704 - as_script leaves no <, > or &
 
 
 def _details(facets: dict[str, Facet]) -> list[str]:

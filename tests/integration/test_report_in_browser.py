@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.plan import Container
 from ddim_core.contracts.request import Request
-from producer.report import write_report
+from producer.report import facets, write_report
 from tests.integration.chromium import Page
 from tests.integration.finished_run import finished_run
 from tests.integration.report_runs import write_rows
@@ -116,13 +118,29 @@ def test_hostile_prompts_are_text_and_nothing_else(opened: Page, drawn_by: str) 
     assert opened.value("getComputedStyle(document.body).display") == "block"
 
 
-def test_cards_of_the_script_are_those_of_the_page(opened: Page) -> None:
+@pytest.mark.parametrize("container", ["webdataset", "imagefolder"])
+def test_cards_of_the_script_are_those_of_the_page(page: Page, tmp_path: Path, container: Container) -> None:
     """One page of a run looks like another, to the last attribute."""
-    written = opened.value(SHAPES)
-    opened.value("grid.replaceChildren(); act(() => showPage(0))")
-    opened.value("settled")
-    assert opened.value(SHAPES) == written
+    write_report(write_run(str(tmp_path), replace(RUN, container=container)).url)
+    page.open(tmp_path / "report.html")
+    written = page.value(SHAPES)
+    page.value("grid.replaceChildren(); act(() => showPage(0))")
+    page.value("settled")
+    assert page.value(SHAPES) == written
     assert len(written) == len(RUN.prompts)
+    assert page.value("grid.querySelectorAll('a[href^=\"images/\"]').length") == (
+        8 if container == "imagefolder" else 0
+    )
+    assert page.complaints() == []
+
+
+def test_an_opened_card_shows_all_of_a_long_caption(opened: Page) -> None:
+    """Closed, it shows three lines, so that cards stay of one height."""
+    height = "[...document.querySelectorAll('.caption')][4].offsetHeight"
+    closed = opened.value(height)
+    opened.value("grid.children[4].querySelector('summary').click()")
+    assert closed < 80
+    assert opened.value(height) > 5 * closed
 
 
 def test_markup_that_got_into_the_page_would_run_nothing(page: Page, report: Path) -> None:
@@ -196,6 +214,22 @@ def test_cards_are_found_by_parameters_and_seed(page: Page, tmp_path: Path) -> N
     assert page.complaints() == []
 
 
+def test_a_parameter_of_many_values_is_filtered_by_a_range(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list of all of them would be of no use."""
+    monkeypatch.setattr(facets, "MAX_CHOICES", 2)
+    scales = (1.5, 3.0, 7.5, 12.0)
+    write_report(finished_run(str(tmp_path), [Request(prompt=f"{n:g}", guidance_scale=n) for n in scales]).url)
+    page.open(tmp_path / "report.html")
+    field = "document.querySelector('[data-{0}=Guidance]')"
+    least, most = field.format("least"), field.format("most")
+    assert page.value(f"[{least}.placeholder, {most}.placeholder]") == ["1.5", "12"]
+    page.value(f"{least}.value = '3', {most}.value = '10'")
+    assert asked(page, search="") == ["3", "7.5"]
+    assert page.complaints() == []
+
+
 def test_a_hundred_thousand_rows_are_paged_and_searched(page: Page, tmp_path: Path) -> None:
     """From a folder, without a server. The limit is generous: docs/operations.md says what was measured."""
     folder = write_run(str(tmp_path), SmallRun(prompts=[f"image {n}" for n in range(6)]))
@@ -224,7 +258,7 @@ def test_a_page_without_its_folder_says_what_is_missing(page: Page, tmp_path: Pa
     page.open(alone)
     assert len(captions(page)) == 4
     assert len(asked(page, search="red")) == 4
-    assert 'keep the folder "report" beside this page' in page.value("count.textContent")
+    assert 'Keep the folder "report" beside this page' in page.value("count.textContent")
 
 
 def test_without_scripts_the_first_page_is_whole(page: Page, report: Path) -> None:

@@ -21,7 +21,8 @@ function load(name) {
     };
     script.onerror = () => {
       script.remove();
-      reject(new Error(`${settings.folder}/${name}.js cannot be read; keep the folder "report" beside this page`));
+      reject(new Error(`${settings.folder}/${name}.js cannot be read. Keep the folder "report" beside this page, `
+        + "and load the page again if its report was written anew"));
     };
     document.head.append(script);
   });

@@ -73,6 +73,7 @@ def test_long_runs_have_ticks_in_units_of_their_size() -> None:
         assert plot is not None
         return [tick.label for tick in plot.time_ticks]
 
+    assert labels("2026-01-01T00:01:40Z") == ["0", "30 s", "60 s", "90 s"]
     assert labels("2026-01-01T00:04:00Z") == ["0", "1 min", "2 min", "3 min", "4 min"]
     assert labels("2026-01-01T03:00:00Z") == ["0", "1 h", "2 h", "3 h"]
     assert labels("2026-01-31T00:00:00Z") == ["0", "10 d", "20 d", "30 d"]
