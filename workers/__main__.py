@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
-from ddim_core.errors import FleetError
+from ddim_core.contracts.sample import Size
+from ddim_core.errors import FleetError, InputError
 from workers.board import Board
 from workers.devices import FORMS, choose_devices
 from workers.launcher import Launcher
@@ -22,6 +23,7 @@ from workers.survey import survey
 
 BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 PROGRAM = "ddim-fleet worker"
+LAST_PORT = 65535
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,8 +37,12 @@ PROGRAM = "ddim-fleet worker"
     help="A checkpoint's folder, or one that holds some; may be repeated.",
 )
 @click.option("--slots", type=click.IntRange(1, 4096), help="Images that a device denoises at once.")
+@click.option("--sizes", default="", help="Sizes to compile for at the start, such as 512x512,768x512.")
+@click.option("--memory-limit", type=click.FloatRange(0.1), help="GiB that a batch must fit; else the device's own.")
 @click.option("--chunks-in-flight", type=click.IntRange(1, 64), default=CHUNKS_IN_FLIGHT, show_default=True)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve figures for Prometheus; off by default.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for them.")
 @click.option("--debug", is_flag=True, help="Show a traceback where a command fails.")
 @click.pass_context
 def command(context: click.Context, /, devices: str, broker: str | None, **options: Any) -> None:
@@ -50,6 +56,9 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
     log_level = options["log_level"].upper()
     set_up_logging(log_level, "launcher")
     board = Board(broker_url)
+    sizes = tuple(str(Size.parse(size)) for size in options["sizes"].split(",") if size)
+    memory_limit_bytes = None if options["memory_limit"] is None else int(options["memory_limit"] * 2**30)
+    chosen = choose_devices(devices)
     settings = [
         WorkerSettings(
             device=device,
@@ -57,12 +66,29 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
             queue=options["queue"],
             models=options["models"],
             slots=options["slots"],
+            sizes=sizes,
+            memory_limit_bytes=memory_limit_bytes,
+            metrics_port=port,
+            metrics_host=options["metrics_host"],
             chunks_in_flight=options["chunks_in_flight"],
             log_level=log_level,
         )
-        for device in choose_devices(devices)
+        for device, port in zip(chosen, metrics_ports(options["metrics_port"], len(chosen)), strict=True)
     ]
     context.exit(Launcher.of(settings, board).run())
+
+
+def metrics_ports(first: int | None, count: int) -> list[int | None]:
+    """Return the port of each process: the first one's is ``first``, and the next one's the next.
+
+    Raises:
+        InputError: They do not end where ports do.
+    """
+    if first is None:
+        return [None] * count
+    if first + count - 1 > LAST_PORT:
+        raise InputError(f"--metrics-port must leave a port to each of {count} devices up to {LAST_PORT}, got {first}")
+    return list(range(first, first + count))
 
 
 @command.command()

@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from ddim_core.contracts.plan import ModelRef
+from ddim_core.contracts.sample import Size
 from ddim_core.errors import HostError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
 from workers.checkpoints import Checkpoints
 from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers
-from workers.settings import Device, WorkerSettings
+from workers.settings import Device, SamplerSettings
 from workers.simulated import SimulatedSampler
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 SIMULATED_SLOTS = 4
 
 
-def make_finder(settings: WorkerSettings) -> Callable[[ModelRef], Load]:
+def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
     """Return what finds a checkpoint for the device of ``settings``, and gives what will load it.
 
     Raises:
@@ -42,7 +43,7 @@ def make_finder(settings: WorkerSettings) -> Callable[[ModelRef], Load]:
     return lambda model: partial(load_mindspore, settings, checkpoints.find(model))
 
 
-def warm_up(samplers: Samplers, settings: WorkerSettings) -> None:
+def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
     """Load the only checkpoint there is before the first chunk comes; where there are several, the first chunk chooses.
 
     Raises:
@@ -56,7 +57,7 @@ def warm_up(samplers: Samplers, settings: WorkerSettings) -> None:
             pass
 
 
-def load_simulated(settings: WorkerSettings) -> LoadedSampler:
+def load_simulated(settings: SamplerSettings) -> LoadedSampler:
     """Return a simulated sampler, which needs no checkpoint and takes every one for present."""
     slots = settings.slots or SIMULATED_SLOTS
     sampler = SimulatedSampler(slots=slots, step_ms=settings.device.step_ms)
@@ -70,7 +71,7 @@ def load_simulated(settings: WorkerSettings) -> LoadedSampler:
     return LoadedSampler(sampler, facts)
 
 
-def load_mindspore(settings: WorkerSettings, folder: Path) -> LoadedSampler:
+def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
     """Return the sampling service of the checkpoint in ``folder``, with its graphs compiled.
 
     Raises:
@@ -79,7 +80,13 @@ def load_mindspore(settings: WorkerSettings, folder: Path) -> LoadedSampler:
         DeviceError: The device failed.
     """
     device = settings.device
-    told = SamplingSettings(folder, device=_mindspore_name(device), cpu_threads=len(device.cores) or None)
+    told = SamplingSettings(
+        folder,
+        device=_mindspore_name(device),
+        cpu_threads=len(device.cores) or None,
+        sizes=tuple(map(Size.parse, settings.sizes)),
+        memory_limit_bytes=settings.memory_limit_bytes,
+    )
     if settings.slots is not None:
         told = dataclasses.replace(told, slots=settings.slots)
     service = SamplingService(told).start()

@@ -13,6 +13,7 @@ from typing import Literal
 from redis import Redis
 
 from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, worker_key
+from ddim_core.contracts.sample import Counters
 from ddim_core.version import __version__
 from workers.board import Board
 from workers.periodic import Periodic
@@ -59,16 +60,20 @@ class Presence:
         meter: Meter,
         *,
         chunks: Callable[[], tuple[str, ...]],
-        occupancy: Callable[[], float],
+        counters: Callable[[], Counters],
     ) -> None:
-        """Report what ``meter``, ``chunks`` and ``occupancy`` say at the time."""
+        """Report what ``meter``, ``chunks`` and ``counters`` say at the time."""
         self._board = board
         self._worker_id = worker_id
         self._device = device
         self._meter = meter
         self._chunks = chunks
-        self._occupancy = occupancy
+        self._counters = counters
+        self._seen = Counters()
         self._state: State = "starting"
+        self._report_lock = threading.Lock()
+        self.latest = self._make_report()
+        """What was reported last."""
         self._reports = Periodic("presence", REPORT_INTERVAL_S, self.report)
 
     def start(self) -> None:
@@ -87,8 +92,19 @@ class Presence:
 
     def report(self) -> None:
         """Write the report."""
+        with self._report_lock:
+            self.latest = report = self._make_report()
+
+        def write(redis: Redis) -> None:
+            redis.set(worker_key(self._worker_id), report.model_dump_json(), ex=WORKER_TTL_S)
+
+        self._board.ask(write, otherwise=None)
+
+    def _make_report(self) -> WorkerReport:
         images, images_per_s = self._meter.read()
-        report = WorkerReport(
+        before, self._seen = self._seen, self._counters()
+        now = self._seen
+        return WorkerReport(
             worker_id=self._worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -97,11 +113,21 @@ class Presence:
             chunks=self._chunks(),
             images=images,
             images_per_s=round(images_per_s, 3),
-            slot_occupancy=round(self._occupancy(), 3),
+            slot_occupancy=round(occupancy_since(before, now), 3),
+            steps=now.steps,
+            full_steps=round(now.full_steps, 3),
+            seconds={stage: round(seconds, 3) for stage, seconds in now.seconds.items()},
+            graphs=now.graphs,
+            graphs_since_warm_up=now.graphs_since_warm_up,
+            slots=dict(now.slots),
+            memory_shortages=now.memory_shortages,
             version=__version__,
         )
 
-        def write(redis: Redis) -> None:
-            redis.set(worker_key(self._worker_id), report.model_dump_json(), ex=WORKER_TTL_S)
 
-        self._board.ask(write, otherwise=None)
+def occupancy_since(before: Counters, now: Counters) -> float:
+    """Return how full the slots were in the steps since ``before``, 0 to 1; 0 where there were none."""
+    if now.steps < before.steps:  # another checkpoint was loaded
+        before = Counters()
+    steps = now.steps - before.steps
+    return min(1.0, max(0.0, (now.full_steps - before.full_steps) / steps)) if steps else 0.0

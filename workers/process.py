@@ -25,6 +25,7 @@ from workers.finish import Finisher
 from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
 from workers.logs import public_url, set_up_logging
+from workers.metrics import MetricsServer
 from workers.outbox import Outbox
 from workers.periodic import Periodic
 from workers.presence import Meter, Presence
@@ -66,6 +67,7 @@ class WorkerProcess:
         self._meter = Meter()
         self._chunks = self._make_chunk_worker()
         self._presence = self._make_presence()
+        self._metrics = self._make_metrics()
         self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, self._make_reconciler().round)
         self._watchdog = Watchdog(self._board, settings.queue, restart=self._restart, abort=_abort)
         self._watching = Periodic("watchdog", CHECK_INTERVAL_S, self._watch)
@@ -93,8 +95,12 @@ class WorkerProcess:
             self._settings.device.label,
             self._meter,
             chunks=self._leases.chunks,
-            occupancy=self._samplers.occupancy,
+            counters=self._samplers.counters,
         )
+
+    def _make_metrics(self) -> MetricsServer | None:
+        port, host = self._settings.metrics_port, self._settings.metrics_host
+        return None if port is None else MetricsServer(host, port, lambda: self._presence.latest)
 
     def _make_reconciler(self) -> Reconciler:
         queue_view = QueueView(self._board, self._settings.queue)
@@ -108,6 +114,8 @@ class WorkerProcess:
             CheckpointError: The packaged checkpoint cannot be used.
         """
         self._presence.start()
+        if self._metrics is not None:
+            self._metrics.start()
         self._leases.start()
         self._chunks.cancels.start()
         self._watching.start()  # before loading, which is when a broken driver hangs
@@ -152,6 +160,8 @@ class WorkerProcess:
         self._leases.stop()
         release_all(self._board, self.worker_id)
         self._presence.stop()
+        if self._metrics is not None:
+            self._metrics.stop()
         self._board.close()
 
     def _finish(self, message: FinishMessage) -> None:

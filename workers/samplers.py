@@ -58,7 +58,6 @@ class Samplers:
         self._users = 0
         self._lent_alone = False
         self._waiting_alone = 0
-        self._seen = Counters()
 
     @contextmanager
     def use(self, model: ModelRef, *, alone: bool = False) -> Iterator[LoadedSampler]:
@@ -86,12 +85,6 @@ class Samplers:
         """Return what the sampler that is loaded has done; it stands still when its device hangs."""
         loaded = self._loaded
         return Counters() if loaded is None else loaded.sampler.counters()
-
-    def occupancy(self) -> float:
-        """Return how full the slots were in the steps since the last call, 0 to 1."""
-        before, self._seen = self._seen, self.counters()
-        steps, full = self._seen.steps - before.steps, self._seen.full_steps - before.full_steps
-        return min(1.0, max(0.0, full / steps)) if steps > 0 else 0.0
 
     def close(self) -> None:
         """Stop the sampler; what it has not begun is lost, as no chunk waits for it any more."""
@@ -123,7 +116,6 @@ class Samplers:
 
     def _unload(self) -> None:
         loaded, self._loaded, self._digest = self._loaded, None, None
-        self._seen = Counters()
         if loaded is not None:
             loaded.sampler.close(drain=False)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ddim_core.contracts.queue import DEFAULT_QUEUE
+from ddim_core.contracts.sample import SIZE_PATTERN
 
 EXIT_OK, EXIT_UNUSABLE, EXIT_FAILED, EXIT_NO_HOST = 0, 1, 2, 3
 """How a worker process ends: drained; told what cannot be used; in a way that a restart may mend; on a host that cannot
@@ -44,18 +46,30 @@ class Device(BaseModel):
         return f"{self.kind}:{self.index}"
 
 
-class WorkerSettings(BaseModel):
-    """All that a worker process is told. It travels on standard input, because a broker URL may hold a password."""
+class SamplerSettings(BaseModel):
+    """How a process that samples shall do it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: Device
-    broker_url: str = Field(repr=False)
-    queue: str = DEFAULT_QUEUE
     models: tuple[str, ...] = ()
     """Folders that hold checkpoints, besides those that the package brings."""
     slots: int | None = Field(default=None, ge=1)
     """Batch shape of the denoiser; None: the device's default."""
+    sizes: tuple[Annotated[str, Field(pattern=SIZE_PATTERN)], ...] = ()
+    """``WIDTHxHEIGHT`` to compile before the first chunk; empty: the checkpoint's default size."""
+    memory_limit_bytes: int | None = Field(default=None, ge=1)
+    """Which the slots of a size must fit; None: the device's own, and no limit on the CPU."""
+
+
+class WorkerSettings(SamplerSettings):
+    """All that a worker process is told. It travels on standard input, because a broker URL may hold a password."""
+
+    broker_url: str = Field(repr=False)
+    queue: str = DEFAULT_QUEUE
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where this process answers a monitor; None: nowhere."""
+    metrics_host: str = "127.0.0.1"
     chunks_in_flight: int = Field(default=CHUNKS_IN_FLIGHT, ge=1)
     log_level: str = "INFO"
     parent_pid: int = 0

@@ -167,4 +167,13 @@ class WorkerReport(BaseModel):
     images: int = 0
     images_per_s: float = 0.0
     slot_occupancy: float = 0.0
+    """Share of the slots that were in use since the report before."""
+    steps: int = 0
+    full_steps: float = 0.0
+    seconds: dict[str, float] = Field(default_factory=dict)
+    graphs: int = 0
+    graphs_since_warm_up: int = 0
+    slots: dict[str, int] = Field(default_factory=dict)
+    memory_shortages: int = 0
+    """These seven as in ``contracts.sample.Counters``, of the checkpoint that is loaded."""
     version: str = ""

@@ -225,13 +225,13 @@ class Engine(Generic[Job, Result]):
         elif sample in bucket.waiting:
             bucket.leave(sample)
 
-    def abort(self) -> list[Sample[Job]]:
+    def abort(self, *, waiting: bool = False) -> list[Sample[Job]]:
         """Forget the samples that shared the failed step, and return them; those of other shapes begin anew.
 
-        The runner has lost its state, and is not told.
+        The runner has lost its state, and is not told. With ``waiting``, those in line for the same lanes are lost too.
         """
         assert self._turn is not None
-        lost = list(self._turn.running)
+        lost = [*self._turn.running, *(self._turn.waiting if waiting else ())]
         for sample in lost:
             self._turn.leave(sample)
         self.restart()

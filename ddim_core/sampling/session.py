@@ -58,6 +58,7 @@ class DeviceSession:
         self._line = DecodeLine(self._model, self._decode_batches)
         self._tickets: dict[_Sample, Ticket] = {}
         self._images = 0
+        self._graphs_before = device.graphs_compiled()
         self._warm_up_graphs = 0
         self._seconds = {"text": 0.0, "denoise": 0.0}
         self._slots = _slots(settings)
@@ -76,14 +77,14 @@ class DeviceSession:
 
     def counters(self) -> Counters:
         """Return what was done so far."""
-        graphs = device.graphs_compiled()
+        graphs = device.graphs_compiled() - self._graphs_before
         return Counters(
             images=self._images,
             steps=self._engine.steps,
             full_steps=self._engine.full_steps,
             seconds={**self._seconds, **self._line.seconds, "warm_up": self._warm_up.seconds},
             graphs=graphs,
-            graphs_since_warm_up=max(0, graphs - self._warm_up_graphs),
+            graphs_since_warm_up=graphs - self._warm_up_graphs,
             slots={str(size): slots for size, slots in list(self._slots.by_size.items())},
             memory_shortages=self._slots.halved + self._decode_batches.halved,
         )
@@ -114,9 +115,13 @@ class DeviceSession:
             # One text that cannot be encoded must not take the others along.
             return [outcome for ticket in tickets for outcome in self.submit([ticket])]
         self._seconds["text"] += time.monotonic() - began
+        outcomes = []
         for ticket, (positive, negative) in zip(tickets, conditions, strict=True):
-            self._queue(ticket, Job(ticket.spec, positive, negative, self._runner.begin_noise(ticket.spec)))
-        return []
+            try:
+                self._queue(ticket, Job(ticket.spec, positive, negative, self._runner.begin_noise(ticket.spec)))
+            except OutOfMemoryError as error:
+                outcomes.append(Outcome(ticket, error=error))
+        return outcomes
 
     def step(self) -> list[Outcome]:
         """Advance the running samples of one size by one timestep; return the tickets that ended."""
@@ -142,13 +147,16 @@ class DeviceSession:
 
     def _compile(self, size: Size, *, thresholding: bool) -> None:
         before = device.graphs_compiled()
-        for variant in {False, thresholding}:
-            self._warm_up.prepare(size, self._decode_batches, thresholding=variant)
-        self._warm_up_graphs += device.graphs_compiled() - before
+        try:
+            for variant in sorted({False, thresholding}):
+                self._warm_up.prepare(size, self._decode_batches, thresholding=variant)
+        finally:
+            self._warm_up_graphs += device.graphs_compiled() - before
         self._engine.resize(size, 2 * self._slots.of(size))
 
     def _queue(self, ticket: Ticket, job: Job) -> None:
         size = Size(ticket.spec.height, ticket.spec.width)
+        self._slots.check(size)
         self._engine.resize(size, 2 * self._slots.of(size))
         sample = job.sample(size)
         self._tickets[sample] = ticket
@@ -171,9 +179,11 @@ class DeviceSession:
             finished = self._engine.step()
         except Exception as error:
             self._runner.reset()
-            if device.is_out_of_memory(error) and self._halve_slots():
+            no_memory = device.is_out_of_memory(error)
+            if no_memory and self._halve_slots():
                 return []
-            return self._failed([self._tickets.pop(sample) for sample in self._engine.abort()], error)
+            lost = self._engine.abort(waiting=no_memory)  # with one slot: those that wait would fare no better
+            return self._failed([self._tickets.pop(sample) for sample in lost], error)
         self._seconds["denoise"] += time.monotonic() - began
         self._line.add([f for f in finished if f.error is None])
         return [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from ddim_core.contracts.sample import Size
+from ddim_core.errors import OutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Slots:
         self._limit_bytes = limit_bytes
         self._bytes_per_pixel = 0.0  # of one slot, by the size that needed most
         self._of: dict[Size, int] = {}
+        self._too_large: set[Size] = set()
         self.halved = 0
         """How often a size got fewer slots than it had."""
 
@@ -45,10 +47,21 @@ class Slots:
             self._of[size] = self._guess(size)
         return self._of[size]
 
+    def check(self, size: Size) -> None:
+        """Make sure that the device was not found to have no room for one slot of a size.
+
+        Raises:
+            OutOfMemoryError: It was. MindSpore 2.7.1 must not be asked again: the second run of a graph that was out of
+                memory fails in another way ("Invalid output number for flatten stub output nodes").
+        """
+        if size in self._too_large:
+            raise OutOfMemoryError(f"the device must have memory for one image of {size}, and it has not")
+
     def halve(self, size: Size) -> bool:
-        """Give a size half of its slots; False where it has one."""
+        """Give a size half of its slots; False where it has one, and is too large from now on."""
         slots = self.of(size) // 2
         if slots == 0:
+            self._too_large.add(size)
             return False
         self._of[size] = slots
         self.halved += 1
@@ -63,7 +76,7 @@ class Slots:
         pixels = self.of(size) * size.height * size.width
         self._bytes_per_pixel = max(self._bytes_per_pixel, (peak_bytes - self._base_bytes) / pixels)
         too_much = self._limit_bytes is not None and peak_bytes > self._limit_bytes
-        return not (too_much and self.halve(size))
+        return not (too_much and self.of(size) > 1 and self.halve(size))
 
     def _guess(self, size: Size) -> int:
         slots = self._most

@@ -48,6 +48,7 @@ class WarmUp:
             SampleError: The picture is made of NaN, or the checkpoint's schedule allows no step.
             DeviceError: The device failed; ``OutOfMemoryError`` if it has no room for one slot.
         """
+        self._slots.check(size)
         if (size, thresholding, self._slots.of(size)) in self._done:
             return
         began = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -18,8 +18,9 @@ from ddim_core.sampling import device  # noqa: E402 - needs MindSpore
 device.start("CPU")  # before anything imports mindone
 with device.quiet_import():
     from ddim_core.checkpoints import describe, resolve
-    from ddim_core.contracts.sample import SampleSpec
-    from ddim_core.errors import CheckpointError
+    from ddim_core.contracts.sample import SampleSpec, Size
+    from ddim_core.errors import CheckpointError, DeadlineExceededError, OutOfMemoryError
+    from ddim_core.sampling import decoding as decoding_module
     from ddim_core.sampling import session as session_module
     from ddim_core.sampling.models.model import Decoding
     from ddim_core.sampling.session import DeviceSession
@@ -36,8 +37,23 @@ SHORT, LONG = replace(SMALL, num_inference_steps=2), replace(SMALL, num_inferenc
 MOST_STEPS = 100
 
 
+MOST_LANES = 4
+MORE_THAN_THERE_IS = (2**23, 2**22)
+OUT_OF_MEMORY = "Device(id:0) memory isn't enough and alloc failed, kernel name: Default/MatMul"
+
+
 class _Denoiser(ms.nn.Cell):  # type: ignore[name-defined,misc]
     def construct(self, x: Any, timestep: Any, text: Any) -> Any:
+        return x * 0.5
+
+
+class _HungryDenoiser(ms.nn.Cell):  # type: ignore[name-defined,misc]
+    """Has no memory for more than ``MOST_LANES`` lanes of the wide size, and none at all for the tall one."""
+
+    def construct(self, x: Any, timestep: Any, text: Any) -> Any:
+        wide, tall = x.shape[3] > x.shape[2], x.shape[2] > x.shape[3]
+        if tall or (wide and x.shape[0] > MOST_LANES):
+            x = x + ms.ops.broadcast_to(x.sum().reshape(1, 1), MORE_THAN_THERE_IS).mean()
         return x * 0.5
 
 
@@ -72,9 +88,22 @@ class _BrokenModel(_Model):
         return replace(decoding, finite=ms.ops.logical_not(decoding.finite))
 
 
-def opened(**schedule: Any) -> DeviceSession:
+class _HungryModel(_Model):
+    """Its decoder has memory for two latents."""
+
+    def __init__(self, info: Any, dtype: str, **options: Any) -> None:
+        super().__init__(info, dtype, **options)
+        self.denoiser = _HungryDenoiser()
+
+    def decode(self, latents: Sequence[Any], batch: int) -> Decoding:
+        if batch > 2:
+            raise RuntimeError(OUT_OF_MEMORY)
+        return super().decode(latents, batch)
+
+
+def opened(slots: int = 2, **schedule: Any) -> DeviceSession:
     info = replace(INFO, schedule=replace(INFO.schedule, **schedule))
-    return DeviceSession(SamplingSettings(INFO.folder, slots=2, decode_batch=4), info)
+    return DeviceSession(SamplingSettings(INFO.folder, slots=slots, decode_batch=4, sizes=(Size(16, 16),)), info)
 
 
 @pytest.fixture(autouse=True)
@@ -82,9 +111,20 @@ def _small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "load_model", _Model)
 
 
-@pytest.fixture
-def session() -> DeviceSession:
-    return opened()
+@pytest.fixture(scope="module")
+def session() -> Iterator[DeviceSession]:
+    """One for all tests that leave it idle: every session compiles anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session_module, "load_model", _Model)
+        yield opened()
+
+
+@pytest.fixture(scope="module")
+def hungry() -> Iterator[DeviceSession]:
+    """A session whose device has little memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session_module, "load_model", _HungryModel)
+        yield opened(slots=4)
 
 
 def submit(session: DeviceSession, *specs: SampleSpec) -> list[Ticket]:
@@ -169,3 +209,119 @@ def test_a_checkpoint_that_makes_nan_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_a_checkpoint_with_quadratic_timesteps_is_warmed_up() -> None:
     """They have no sequence of one step, so the first picture takes two."""
     assert opened(timestep_spacing="quad", timestep_pairs="visited").idle
+
+
+def latents_of(session: DeviceSession, monkeypatch: pytest.MonkeyPatch) -> dict[SampleSpec, bytes]:
+    """Return where the latents of every sample will be found that reaches its end."""
+    found: dict[SampleSpec, bytes] = {}
+    take = session._runner.take
+
+    def taking(sample: Any) -> Any:
+        latents = take(sample)
+        found[sample.job.spec] = latents.asnumpy().tobytes()
+        return latents
+
+    monkeypatch.setattr(session._runner, "take", taking)
+    return found
+
+
+def test_a_batch_that_memory_has_no_room_for_is_halved_and_nothing_is_lost(
+    hungry: DeviceSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of work: of the size that needs it alone, and the samples of both begin anew, with their noise."""
+    found = latents_of(hungry, monkeypatch)
+    small = [replace(SMALL, seed=seed, eta=0.5) for seed in range(3)]
+    wide = [replace(WIDE, seed=seed, eta=seed % 2) for seed in range(9)]
+    tickets = submit(hungry, *small)
+    assert hungry.step() == []
+    tickets += submit(hungry, *wide)
+    ended = finish(hungry)
+    images = {ticket.spec: ended[ticket].image for ticket in tickets}
+    assert {spec: image and image.slots for spec, image in images.items()} == {
+        **dict.fromkeys(small, 4),
+        **dict.fromkeys(wide, MOST_LANES // 2),
+    }
+    counters = hungry.counters()
+    assert counters.slots == {"16x16": 4, "32x16": 2}
+    assert counters.memory_shortages == 1 + 2  # of slots once; of the decoder's batch for both sizes
+    in_pieces = dict(found)
+    submit(hungry, *wide, *small)
+    finish(hungry)
+    assert in_pieces == found
+
+
+def test_a_size_that_is_prepared_is_never_out_of_memory_in_its_work(hungry: DeviceSession) -> None:
+    """The warm-up finds how many slots it has room for, and compiles for those."""
+    begun = hungry.counters()
+    hungry.prepare([Size(16, 48)], thresholding=True)
+    before = hungry.counters()
+    assert before.slots["48x16"] == 2
+    assert before.memory_shortages == begun.memory_shortages + 2
+    wider = replace(WIDE, width=48)
+    thresholding = replace(wider, schedule=replace(INFO.schedule, thresholding=True))
+    submit(hungry, *[replace(wider, seed=seed) for seed in range(5)], thresholding)
+    assert all(outcome.image is not None for outcome in finish(hungry).values())
+    after = hungry.counters()
+    assert (after.graphs, after.memory_shortages) == (before.graphs, before.memory_shortages)
+    assert after.graphs_since_warm_up == begun.graphs_since_warm_up
+
+
+def test_a_size_without_room_for_one_slot_fails_alone(hungry: DeviceSession) -> None:
+    """A run is not stopped by it when it is opened; its samples are told, and the others get their pictures."""
+    tall = replace(SMALL, height=32)
+    hungry.prepare([Size(32, 16)], thresholding=False)
+    lost, fine = Ticket(tall, Future()), Ticket(SMALL, Future())
+    [told] = hungry.submit([lost, fine])
+    assert told.ticket is lost
+    assert isinstance(told.error, OutOfMemoryError)
+    assert str(told.error) == "the device must have memory for one image of 16x32, and it has not"
+    assert finish(hungry)[fine].error is None
+
+
+def test_a_size_that_was_not_prepared_and_has_no_room_ends_with_its_samples(hungry: DeviceSession) -> None:
+    """Those that run are told what the device said, those that wait follow, and the other size goes on."""
+    taller = replace(SMALL, height=48, num_inference_steps=2)
+    *lost, fine = submit(hungry, taller, replace(taller, seed=1), replace(taller, seed=2), SHORT)
+    ended = finish(hungry)
+    assert {type(ended[ticket].error) for ticket in lost} == {OutOfMemoryError}
+    assert ended[fine].error is None
+
+
+def test_slots_are_fewer_where_the_limit_is_low() -> None:
+    """What a batch needed is measured when it is warmed up, and compared with what it may."""
+    few = DeviceSession(SamplingSettings(INFO.folder, slots=8, sizes=(Size(16, 16),), memory_limit_bytes=1), INFO)
+    assert few.counters().slots == {"16x16": 1}
+
+
+def test_a_picture_that_is_late_is_dropped_whether_it_runs_or_waits(session: DeviceSession) -> None:
+    """And those beside it are not disturbed."""
+    now = time.monotonic()
+    running, waiting, fine = submit(session, LONG, LONG, SHORT)
+    session.step()
+    running.deadline_s = waiting.deadline_s = now
+    ended = finish(session)
+    assert isinstance(ended[running].error, DeadlineExceededError)
+    assert isinstance(ended[waiting].error, DeadlineExceededError)
+    assert ended[fine].error is None
+
+
+def test_a_picture_is_read_after_the_next_step_was_launched(session: DeviceSession) -> None:
+    """So that a device whose launches return at once has work while the host waits for pixels."""
+    model: Any = session._model
+    done, _ = submit(session, replace(SHORT, num_inference_steps=1), replace(WIDE, num_inference_steps=50))
+    model.batches.clear()
+    outcomes: list[list[Outcome]] = []
+    while not model.batches:
+        outcomes.append(session.step())
+    assert [each for each in outcomes if each] == []
+    assert [outcome.ticket for outcome in session.step()] == [done]
+
+
+def test_a_finished_picture_does_not_wait_long_for_company(
+    session: DeviceSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a step takes seconds, eight of them are too many."""
+    monkeypatch.setattr(decoding_module, "_PATIENCE_S", 0.0)
+    done, _ = submit(session, SHORT, LONG)
+    ended = [outcome.ticket for _ in range(4) for outcome in session.step()]
+    assert ended == [done]

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 
 from ddim_core.checkpoints import CheckpointInfo, resolve
 from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
-from ddim_core.errors import CheckpointError, DeviceError, InputError, SampleError
+from ddim_core.errors import CheckpointError, DeadlineExceededError, DeviceError, InputError, SampleError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.sampling.ticket import Outcome, Ticket
@@ -36,10 +36,11 @@ class _PaintingSession:
         self.go.set()
         self.thread = threading.get_ident()
         self.broken = False
+        self.stuck = False
 
     @property
     def room(self) -> int:
-        return 4 - len(self.tickets)
+        return 0 if self.stuck else 4 - len(self.tickets)
 
     @property
     def idle(self) -> bool:
@@ -64,6 +65,9 @@ class _PaintingSession:
         self.go.wait(WAIT_S)
         if self.broken:
             raise ZeroDivisionError("a fault of ours")
+        if self.stuck:
+            time.sleep(0.001)
+            return []
         done, self.tickets = self.tickets[:2], self.tickets[2:]
         self.images += len(done)
         self.steps += 1
@@ -240,3 +244,83 @@ def test_a_folder_that_is_no_checkpoint_is_refused_at_once(tmp_path: Path) -> No
     """Before a thread is started."""
     with pytest.raises(CheckpointError, match=r"a checkpoint must hold model_index\.json"):
         SamplingService(SamplingSettings(tmp_path))
+
+
+def test_preparing_happens_between_steps_and_before_what_comes_after() -> None:
+    """A run's sizes are compiled before its first sample is taken, and each of them once."""
+    service, sessions = service_of()
+    with service:
+        sessions[0].go.clear()
+        first = service.submit(SPEC)
+        while not sessions[0].tickets:
+            time.sleep(0.001)
+        prepared = threading.Thread(target=service.prepare, args=([Size(64, 96)],), kwargs={"thresholding": True})
+        prepared.start()
+        time.sleep(0.1)
+        assert sessions[0].prepared == []
+        sessions[0].go.set()
+        prepared.join(WAIT_S)
+        assert first.result(WAIT_S)
+        service.prepare([Size(64, 96)])
+        service.prepare([Size(64, 96)], thresholding=True)
+        assert sessions[0].prepared == [((Size(64, 96),), True, 1)]
+
+
+def test_sizes_that_do_not_fit_are_left_out_of_preparing(service: SamplingService) -> None:
+    """Their samples are refused one by one, and the run's others are made."""
+    service.prepare([Size(60, 64), Size(0, 64)])
+    assert service.submit(SPEC).result(WAIT_S)
+
+
+def test_whoever_prepares_hears_of_the_device(service: SamplingService) -> None:
+    """And the service goes on."""
+    with pytest.raises(DeviceError, match=r"^no$"):
+        service.prepare([Size(8, 8)])
+    assert service.submit(SPEC).result(WAIT_S)
+
+
+def test_a_size_of_the_settings_must_fit_the_checkpoint() -> None:
+    """Refused before anything is loaded."""
+    with pytest.raises(InputError, match="width must be a positive multiple of 8 for this checkpoint, got 100"):
+        SamplingService(SamplingSettings(resolve("shapes"), sizes=(Size(64, 64), Size(64, 100))))
+
+
+def test_a_sample_whose_deadline_passes_in_the_queue_fails_alone() -> None:
+    """It need not wait until the thread comes to it, and its place is free for another."""
+    service, sessions = service_of(queue_limit=2)
+    with service:
+        sessions[0].go.clear()
+        others = [service.submit(SPEC)]
+        while not sessions[0].tickets:
+            time.sleep(0.001)
+        late_one = service.submit(SPEC, deadline_s=0.05)
+        others.append(service.submit(SPEC))
+        time.sleep(0.1)
+        sessions[0].stuck = True  # has no room for more
+        sessions[0].go.set()
+        with pytest.raises(DeadlineExceededError, match="the image must be there by its deadline, and it was not"):
+            late_one.result(WAIT_S)
+        sessions[0].stuck = False
+        assert all(future.result(WAIT_S) for future in others)
+
+
+def test_a_slow_callback_holds_up_no_step(service: SamplingService) -> None:
+    """Callbacks have a thread of their own, from which they may even submit."""
+    submitted: list[Future[SampledImage]] = []
+    release = threading.Event()
+
+    def call_back(_: Future[SampledImage]) -> None:
+        submitted.append(service.submit(replace(SPEC, seed=9)))
+        release.wait(WAIT_S)
+
+    service.submit(SPEC).add_done_callback(call_back)
+    while not submitted:
+        time.sleep(0.01)
+    before = service.counters().steps
+    others = [service.submit(SPEC) for _ in range(8)]
+    deadline = time.monotonic() + WAIT_S
+    while service.counters().steps < before + 4:
+        assert time.monotonic() < deadline, "the device must not wait for a callback"
+        time.sleep(0.01)
+    release.set()
+    assert submitted[0].result(WAIT_S) and all(future.result(WAIT_S) for future in others)
