@@ -1,0 +1,46 @@
+"""What a person reads of the workers."""
+
+from __future__ import annotations
+
+from ddim_core.contracts.queue import WorkerReport
+from producer.fleet_view import workers_table
+
+
+def report(device: str, **fields: object) -> WorkerReport:
+    """Return the report of a worker that is ready."""
+    return WorkerReport.model_validate({
+        "worker_id": f"b/{device}/7", "host": "b", "pid": 7, "device": device, "state": "ready", **fields,
+    })  # fmt: skip
+
+
+def test_each_worker_has_a_block_with_what_it_does() -> None:
+    """In the order of hosts and devices, with the stages that cost most first and what happens once left out."""
+    busy = report(
+        "npu:1",
+        chunks=("run-1/4",),
+        images=12,
+        images_per_s=0.77,
+        slot_occupancy=0.94,
+        seconds={"load": 500.0, "warm_up": 500.0, "decode": 20.0, "denoise": 80.0},
+        graphs=6,
+        graphs_since_warm_up=1,
+        slots={"512x512": 8, "768x512": 4},
+        memory_shortages=1,
+    )
+    idle, worker = workers_table([busy, report("npu:0")]).split("\n\n")
+    assert worker.splitlines() == [
+        "worker       npu:1 on b, pid 7, ready",
+        "chunks       run-1/4",
+        "images       12, 0.77 images/s lately",
+        "slots        94% in use, 8 of 512x512, 4 of 768x512",
+        "graphs       6 compiled, 1 of them since the warm-up",
+        "time         denoise 80%, decode 20%",
+        "memory       batches halved for want of it: 1",
+    ]
+    assert idle.splitlines()[1] == "chunks       none in hand"
+    assert idle.splitlines()[-1] == "time         -"
+
+
+def test_no_worker_is_said_in_words() -> None:
+    """An empty page would leave a person wondering."""
+    assert workers_table([]) == "no worker reports to this broker"
