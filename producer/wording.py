@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from ddim_core.contracts.request import Request
 from ddim_core.schedule.config import PARAMETER_NAMES
+from producer.rows import FIELDS
 
 _RULES = {
     "missing": "must be given",
@@ -36,7 +37,7 @@ def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
     field = ".".join(str(part) for part in error["loc"] if part != "[key]")
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        return None, f"a field {known_field(field, tuple(Request.model_fields))}"
+        return None, f"a field {known_field(field, FIELDS)}"
     if error["type"] == "value_error":
         return schedule_rule(str(context["error"]), field)
     if error["type"] == "missing":

@@ -1,0 +1,33 @@
+"""Lists that prompts may name, from a file of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from ddim_core.errors import Fault, InputError, RequestFaults
+from producer.expansion import list_fault
+from producer.inputs.sources import sources
+from producer.inputs.streams import plain
+
+
+def read_lists(path: str) -> Mapping[str, Sequence[str]]:
+    """Return the lists of a JSON file: ``{"colour": ["red", "blue"], "shape": [...]}``.
+
+    Raises:
+        InputError: The file cannot be read, or is no JSON object.
+        RequestFaults: One of its lists is none.
+    """
+    (source,) = sources([path])
+    with source.open() as file, plain("" if source.is_piped else path, file) as content:
+        text = content.read()
+    try:
+        lists = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise InputError(f"the lists must be a JSON object of names and lists of texts, got {path!r}: {exc}") from exc
+    if not isinstance(lists, dict) or not lists:
+        raise InputError(f"the lists must be a JSON object of names and lists of texts, got something else in {path!r}")
+    faults = [Fault(path, None, name, rule) for name, texts in lists.items() if (rule := list_fault(name, texts))]
+    if faults:
+        raise RequestFaults(faults)
+    return lists

@@ -1,0 +1,44 @@
+"""What the requests of a run come to, added up while they are checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ddim_core.contracts.request import Request
+
+
+@dataclass(slots=True)
+class Workload:
+    """Sums over requests."""
+
+    requests: int = 0
+    images: int = 0
+    steps: int = 0
+    """Steps of denoising, of all images."""
+    evaluations: int = 0
+    """Images that the denoiser works on, step by step: with guidance two a step."""
+    pixel_evaluations: int = 0
+    """The same, times the pixels of each: what the time of a device grows with."""
+    pixels: int = 0
+    """Of all images."""
+    request_bytes: int = 0
+    """Of the requests as chunk files have them."""
+
+    def add(self, request: Request, size_bytes: int) -> None:
+        """Add a request with nothing left to guess, which is so long as JSON."""
+        assert request.height is not None and request.width is not None
+        images, pixels = request.num_images_per_prompt, request.height * request.width
+        steps = images * request.num_inference_steps
+        evaluations = steps * evaluations_per_step(request.guidance_scale)
+        self.requests += 1
+        self.images += images
+        self.steps += steps
+        self.evaluations += evaluations
+        self.request_bytes += size_bytes
+        self.pixels += images * pixels
+        self.pixel_evaluations += evaluations * pixels
+
+
+def evaluations_per_step(guidance_scale: float) -> int:
+    """Return what a step asks of the denoiser: with guidance, a conditional and an unconditional output."""
+    return 2 if guidance_scale > 1 else 1
