@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +17,11 @@ from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.record import RECORD_SCHEMA
 
 CROISSANT = "croissant.json"
+LISTED_LIMIT = 10_000
+"""Of a run with more files than these, only the sets are described: each file with its hash stands in the manifest."""
 
 _TYPES = {pa.string(): "sc:Text", pa.int64(): "sc:Integer", pa.float64(): "sc:Float"}
-_FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet", "jsonl": "application/jsonlines"}
+_FORMATS = {"tar": "application/x-tar", "parquet": "application/x-parquet"}
 _CROISSANT_TERMS = (
     "citeAs",
     "column",
@@ -64,7 +67,7 @@ _CONTEXT: dict[str, Any] = {
 
 def croissant(plan: RunPlan, images: int, files: Iterable[FileEntry]) -> bytes:
     """Return the description of a run with these files; images that are files of their own are described together."""
-    listed = [_file(entry) for entry in files if entry.path.rpartition(".")[2] in _FORMATS]
+    listed = [_file(entry) for entry in islice(filter(is_listed, files), LISTED_LIMIT + 1)]
     model = f"{plan.model.name}, {plan.model.digest}"
     document = {
         "@context": _CONTEXT,
@@ -75,10 +78,15 @@ def croissant(plan: RunPlan, images: int, files: Iterable[FileEntry]) -> bytes:
         "url": "./",
         "version": "1.0.0",
         "datePublished": plan.created_at,
-        "distribution": [*listed, *_file_sets(plan)],
+        "distribution": [*(listed if len(listed) <= LISTED_LIMIT else ()), *_file_sets(plan)],
         "recordSet": [_record_set()],
     }
     return json.dumps(document, indent=1, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def is_listed(entry: FileEntry) -> bool:
+    """Return whether a file is described by itself; images are not."""
+    return entry.path.rpartition(".")[2] in _FORMATS
 
 
 def _file(entry: FileEntry) -> dict[str, Any]:
@@ -95,8 +103,10 @@ def _file(entry: FileEntry) -> dict[str, Any]:
 
 def _file_sets(plan: RunPlan) -> list[dict[str, Any]]:
     sets = [_file_set("parts", "parts/*.parquet", _FORMATS["parquet"])]
-    if plan.container == "imagefolder":
-        sets.append(_file_set("images", f"images/*.{plan.image_format}", f"image/{plan.image_format}"))
+    if plan.container == "webdataset":
+        sets.append(_file_set("shards", "shards/*.tar", _FORMATS["tar"]))
+    else:
+        sets.append(_file_set("images", f"images/*.{plan.image_format}", plan.encoding.media_type))
     return sets
 
 

@@ -12,10 +12,10 @@ CARD = "README.md"
 PROMPT_CHARS = 200
 """Of a prompt that the card shows; the rows have all of it."""
 
-_DATA_FILES: dict[Container, str] = {"webdataset": "shards/*.tar", "imagefolder": "images/*"}
-_CAPTION_COLUMNS: dict[Container, str] = {
-    "webdataset": "`png`, `txt` (the prompt), `json`",
-    "imagefolder": "`image`, `text`",
+_DATA_FILES: dict[Container, str] = {
+    "webdataset": "shards/*.tar",
+    "imagefolder": "images/**",
+    "files": "parts/*.parquet",  # loaders would take the images' folders for their classes
 }
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
 _MARKDOWN = re.compile(f"([{re.escape(string.punctuation)}])")
@@ -84,7 +84,7 @@ def _text(plan: RunPlan, facts: DatasetFacts) -> list[str]:
         'images = load_dataset("path/of/this/folder", split="train")',
         "```",
         "",
-        f"gives {_CAPTION_COLUMNS[plan.container]}. `parts/*.parquet` has a row for each image, failed ones too, with",
+        f"gives {_columns(plan)}. `parts/*.parquet` has a row for each image, failed ones too, with",
         "all of its parameters, seed and sha256; `manifest.json` has size and sha256 of every file.",
         "",
         "## Prompts",
@@ -97,12 +97,22 @@ def _text(plan: RunPlan, facts: DatasetFacts) -> list[str]:
     ]
 
 
+def _columns(plan: RunPlan) -> str:
+    columns: dict[Container, str] = {
+        "webdataset": f"`{plan.image_format}`, `txt` (the prompt), `json`",
+        "imagefolder": "`image`, `text` and the parameters",
+        "files": "the rows, whose `path` names the image",
+    }
+    return columns[plan.container]
+
+
 def _table(plan: RunPlan, facts: DatasetFacts) -> list[str]:
     rows = {
         "model": plan.model.name,
         "model digest": plan.model.digest,
         "requests": str(plan.request_count),
         "images": str(facts.images),
+        "image format": plan.image_format + ("" if plan.quality is None else f", quality {plan.quality}"),
         "seed of the run": str(plan.seed),
         **{name: str(values) for name, values in facts.numbers.items()},
         **{name: ", ".join(sorted(words)) for name, words in facts.words.items()},

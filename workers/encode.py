@@ -1,4 +1,4 @@
-"""Pixels to bytes: PNG files, and WebDataset shards that come out the same byte for byte when they are made again."""
+"""Pixels to bytes: images and WebDataset shards that come out the same byte for byte when they are made again."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ import json
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, features
+from PIL import __version__ as pillow_version
 
+from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
 from ddim_core.contracts.record import Record
+from ddim_core.errors import SampleError
 
-PNG_COMPRESSION = 6
-"""Fixed, so that the same pixels are the same file; 6 is zlib's balance of time and size."""
+# All that encoders can be told is fixed, so that the same pixels are the same file.
+_PNG = {"compress_level": 6}  # zlib's balance of time and size
+_JPEG = {"subsampling": "4:2:0", "optimize": False, "progressive": False}
+_WEBP = {"method": 4}
+_LOSSLESS_WEBP = {**_WEBP, "lossless": True, "exact": True, "quality": 75}  # here quality means effort
+
+_LIBRARIES: dict[ImageFormat, tuple[str, str]] = {
+    "png": ("zlib", "zlib"),
+    "jpg": ("libjpeg_turbo", "libjpeg-turbo"),
+    "webp": ("webp", "libwebp"),
+}
+"""What Pillow encodes with: its name there, and its own."""
 
 _SAMPLE_FIELDS = (
     "key",
@@ -51,15 +63,36 @@ class ShardSample:
     image: bytes
 
 
-def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return RGB pixels, shape [height, width, 3], as a PNG file without any metadata."""
+def encode_image(pixels: npt.NDArray[np.uint8], encoding: ImageEncoding) -> bytes:
+    """Return RGB pixels, shape [height, width, 3], as a file without any metadata.
+
+    Raises:
+        SampleError: The format has no room for so large an image.
+    """
     sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, format="PNG", compress_level=PNG_COMPRESSION)
+    image = Image.fromarray(pixels)
+    try:
+        if encoding.format == "png":
+            image.save(sink, "PNG", **_PNG)
+        elif encoding.format == "jpg":
+            image.save(sink, "JPEG", quality=encoding.quality, **_JPEG)
+        elif encoding.quality is None:
+            image.save(sink, "WEBP", **_LOSSLESS_WEBP)
+        else:
+            image.save(sink, "WEBP", quality=encoding.quality, **_WEBP)
+    except (OSError, ValueError) as exc:
+        raise SampleError(f"{image.width} x {image.height} pixels could not become {encoding.format}: {exc}") from exc
     return sink.getvalue()
 
 
+def encoder_versions(image_format: ImageFormat) -> dict[str, str]:
+    """Return what the bytes of an image depend on besides its pixels and encoding."""
+    name, own_name = _LIBRARIES[image_format]
+    return {"pillow": pillow_version, own_name: features.version(name) or "unknown"}
+
+
 def encode_shard(samples: Iterable[ShardSample]) -> bytes:
-    """Return a tar file with three adjacent members a sample: ``key.png``, ``key.txt`` (the prompt), ``key.json``."""
+    """Return a tar file with three adjacent members a sample: the image, ``key.txt`` (the prompt) and ``key.json``."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
@@ -76,11 +109,6 @@ def encode_sample_json(record: Record) -> bytes:
     Who made it, when and how fast is left to the manifest part, so that another worker writes the same shard.
     """
     return json.dumps({name: getattr(record, name) for name in _SAMPLE_FIELDS}, ensure_ascii=False).encode()
-
-
-def encode_lines(rows: Iterable[dict[str, Any]]) -> bytes:
-    """Return the rows as JSON lines."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

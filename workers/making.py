@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from ddim_core.contracts.plan import ChunkItem
 from ddim_core.contracts.sample import SampledImage
 from ddim_core.errors import DeviceError, FleetError, SampleError, StorageError
-from ddim_core.storage.run_folder import RunFolder, image_path, shard_path
-from workers.encode import encode_png
+from ddim_core.storage.image_names import image_path
+from ddim_core.storage.run_folder import RunFolder, shard_path
+from workers.encode import encode_image
 from workers.records import Made, RecordMaker
 from workers.samplers import LoadedSampler
 from workers.tally import Progress, Tally
@@ -144,12 +145,16 @@ class ChunkMaker:
         return Made(self.records.failure(item, exc), None)
 
     def _encoded(self, item: ChunkItem, image: SampledImage) -> Made:
-        png = encode_png(image.pixels)
-        if self.records.plan.container == "webdataset":
-            made = Made(self.records.success(item, png, shard_path(self.chunk), image.seconds), png)
+        plan = self.records.plan
+        try:
+            data = encode_image(image.pixels, plan.encoding)
+        except SampleError as exc:
+            return self._failed(item, exc)
+        if plan.container == "webdataset":
+            made = Made(self.records.success(item, data, shard_path(self.chunk), image), data)
         else:
-            path = image_path(item.key, self.records.plan.image_format)
-            self.folder.store.put(path, png)
-            made = Made(self.records.success(item, png, path, image.seconds), None)
+            path = image_path(plan, item.key, str(item.request.custom_id), item.image)
+            self.folder.store.put(path, data)
+            made = Made(self.records.success(item, data, path, image), None)
         self.progress.add(made=True)
         return made

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from ddim_core.contracts.image_encoding import ImageFormat
 from ddim_core.contracts.plan import ChunkItem, RunPlan
 from ddim_core.contracts.record import FAILED, SUCCESS, Record
+from ddim_core.contracts.sample import SampledImage
 from ddim_core.schedule import ScheduleConfig
+from workers.encode import encoder_versions
 from workers.samplers import SamplerFacts
 
 MAX_MESSAGE_CHARS = 1000
@@ -34,14 +37,15 @@ class RecordMaker:
     worker: str
     attempts: int
 
-    def success(self, item: ChunkItem, image: bytes, path: str, seconds: float) -> Record:
-        """Return the row of an image that was made and lies, or will lie, in the object ``path``."""
+    def success(self, item: ChunkItem, data: bytes, path: str, image: SampledImage) -> Record:
+        """Return the row of an image that was made, and lies or will lie in the object ``path`` as ``data``."""
         return Record(
             status=SUCCESS,
             path=path,
-            size_bytes=len(image),
-            sha256=hashlib.sha256(image).hexdigest(),
-            seconds=seconds,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            slots=image.slots,
+            seconds=image.seconds,
             **self._common(item),
         )
 
@@ -51,6 +55,7 @@ class RecordMaker:
             status=FAILED,
             error_class=type(exc).__name__,
             error_message=(str(exc) or type(exc).__name__)[:MAX_MESSAGE_CHARS],
+            slots=self.facts.slots,
             seconds=0.0,
             **self._common(item),
         )
@@ -77,15 +82,22 @@ class RecordMaker:
             "model": self.plan.model.name,
             "model_digest": self.plan.model.digest,
             "format": self.plan.image_format,
+            "quality": self.plan.quality,
             "device_kind": self.facts.device_kind,
             "device": self.facts.device,
-            "slots": self.facts.slots,
             "dtype": self.facts.dtype,
+            "cpu_threads": self.facts.cpu_threads,
             "worker": self.worker,
-            "versions": self.facts.versions,
+            "versions": versions_json(self.facts.versions, self.plan.image_format),
         }
 
 
 @lru_cache(maxsize=256)
 def _schedule_json(schedule: ScheduleConfig) -> str:
     return json.dumps(asdict(schedule), sort_keys=True)
+
+
+@lru_cache(maxsize=16)
+def versions_json(versions: str, image_format: ImageFormat) -> str:
+    """Return a sampler's versions as JSON, with those of what encodes its images."""
+    return json.dumps({**json.loads(versions), **encoder_versions(image_format)}, sort_keys=True)

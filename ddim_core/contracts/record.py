@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
+
+from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
+from ddim_core.contracts.sample import SampleSpec
+from ddim_core.schedule import ScheduleConfig
 
 SUCCESS = "success"
 FAILED = "failed"
@@ -42,6 +47,8 @@ class Record:
     model: str
     model_digest: str
     format: str
+    quality: int | None = None
+    """1 to 100; None: the format loses nothing."""
     path: str | None = None
     """Object in the run's folder that holds the image: a shard, or the image itself."""
     size_bytes: int | None = None
@@ -52,9 +59,11 @@ class Record:
     slots: int
     """Batch shape of the denoiser: with device kind, dtype and versions, what equal bytes hold for."""
     dtype: str
+    cpu_threads: int | None = None
+    """Threads of the CPU's kernels; None on other devices."""
     worker: str
     versions: str
-    """Versions of ddim-fleet, MindSpore, mindone and Python as JSON."""
+    """Versions of ddim-fleet, MindSpore, mindone, Python and what encodes the image, as JSON."""
     seconds: float
     """From admission to the decoded image."""
 
@@ -74,3 +83,25 @@ RECORD_SCHEMA: pa.Schema = pa.schema([_arrow_field(f.name, str(f.type)) for f in
 def record_from_row(row: dict[str, Any]) -> Record:
     """Return the record that a row of a manifest part holds."""
     return Record(**row)
+
+
+def encoding_of(record: Record) -> ImageEncoding:
+    """Return how the row's image became a file."""
+    return ImageEncoding(cast(ImageFormat, record.format), record.quality)
+
+
+def spec_of(record: Record) -> SampleSpec:
+    """Return what the row's image was made from: equal to what the sampler was given."""
+    return SampleSpec(
+        prompt=record.prompt,
+        negative_prompt=record.negative_prompt,
+        seed=record.seed,
+        image_index=record.image_index,
+        num_inference_steps=record.num_inference_steps,
+        guidance_scale=record.guidance_scale,
+        guidance_rescale=record.guidance_rescale,
+        eta=record.eta,
+        height=record.height,
+        width=record.width,
+        schedule=ScheduleConfig.from_mapping(json.loads(record.scheduler)),
+    )

@@ -26,10 +26,15 @@ from workers.tally import Progress, Tally
 NO_REDIS = "redis://127.0.0.1:1/0"
 
 
-def finished_run(url: str, requests: Sequence[Request], container: Container = "webdataset") -> RunFolder:
-    """Return a run of which every chunk is committed and the manifest written; prompts that begin sim:fail fail."""
-    folder = plan_run(url, requests, images_per_chunk=4, container=container)
-    run, board = OpenRun(folder, folder.read_plan()), Board(NO_REDIS)
+def finished_run(
+    url: str, requests: Sequence[Request], container: Container = "webdataset", **fields: object
+) -> RunFolder:
+    """Return a run of which every chunk is committed and the manifest written; prompts that begin sim:fail fail.
+
+    Further ``fields`` are the plan's, such as ``image_format``.
+    """
+    folder = plan_run(url, requests, images_per_chunk=4, container=container, **fields)
+    run, board = OpenRun.read(folder), Board(NO_REDIS)
     with ThreadPoolExecutor(2) as encoders:
         for chunk in range(run.plan.chunk_count):
             _make(run, chunk, board, encoders)
@@ -43,7 +48,7 @@ def _make(run: OpenRun, chunk: int, board: Board, encoders: ThreadPoolExecutor) 
     progress = Progress(tally, chunk, Meter())
     maker = ChunkMaker(run.folder, chunk, loaded(_Drawing()), encoders, records, tally, progress)
     items = list(chunk_items(run.plan, chunk, run.folder.read_chunk(chunk)))
-    commit_chunk(run.folder, chunk, maker.make(items), records, clock)
+    commit_chunk(run.commits, chunk, maker.make(items), records, clock)
 
 
 class _Drawing(ScriptedSampler):

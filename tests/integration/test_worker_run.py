@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 from celery import Celery
 from PIL import Image
 
@@ -98,19 +99,19 @@ def test_a_chunk_without_any_image_writes_no_shard(
 def test_images_of_an_imagefolder_are_files_with_their_metadata(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:
-    """What Hugging Face's imagefolder loader needs: pictures, and a line with file name and text for each."""
+    """What Hugging Face's imagefolder loader needs: pictures, and a row with file name and text for each."""
     requests = [Request(prompt=f"a ring {n}", num_inference_steps=2) for n in range(9)]
     folder = plan_run(str(tmp_path / "run"), [*requests, Request(prompt="sim:fail")], container="imagefolder")
     send(redis_server, folder)
     start_workers("sim:1")
     wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S)
-    lines = [json.loads(line) for line in folder.store.get("images/metadata.jsonl").splitlines()]
-    assert [line["text"] for line in lines] == [f"a ring {n}" for n in range(9)]
-    for line in lines:
-        with Image.open(io.BytesIO(folder.store.get(f"images/{line['file_name']}"))) as image:
+    rows = pq.read_table(io.BytesIO(folder.store.get("images/metadata.parquet"))).to_pylist()
+    assert [row["text"] for row in rows] == [f"a ring {n}" for n in range(9)]
+    for row in rows:
+        with Image.open(io.BytesIO(folder.store.get(f"images/{row['file_name']}"))) as image:
             assert (image.size, image.mode) == ((32, 32), "RGB")
     manifest = folder.read_manifest()
-    assert manifest is not None and "images/metadata.jsonl" in {entry.path for entry in manifest.files}
+    assert manifest is not None and "images/metadata.parquet" in {entry.path for entry in manifest.files}
 
 
 def test_a_committed_chunk_that_is_delivered_again_is_left_alone(

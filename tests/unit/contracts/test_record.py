@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+import json
+from dataclasses import asdict, fields, replace
 
 import pyarrow as pa
 
-from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, Record, record_from_row
+from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, Record, record_from_row, spec_of
+from ddim_core.contracts.sample import SampleSpec
+from ddim_core.schedule import ScheduleConfig
 
 FAILURE = Record(
     key="000000000",
@@ -40,15 +43,50 @@ FAILURE = Record(
     seconds=1.5,
 )
 
+SPEC = SampleSpec(
+    prompt="a\n图",
+    negative_prompt="b",
+    seed=2**63 - 1,
+    image_index=3,
+    num_inference_steps=3,
+    guidance_scale=0.1 + 0.2,
+    guidance_rescale=0.7,
+    eta=1 / 3,
+    height=8,
+    width=16,
+    schedule=ScheduleConfig(),
+)
+
 
 def test_the_schema_is_the_record() -> None:
-    """Columns that may be absent are those that a failed image lacks."""
+    """Columns that may be absent are those that a failed image, a lossless format or a device of another kind lacks."""
     assert RECORD_SCHEMA.names == [field.name for field in fields(Record)]
     nullable = {field.name for field in RECORD_SCHEMA if field.nullable}
-    assert nullable == {"error_class", "error_message", "path", "size_bytes", "sha256"}
+    assert nullable == {
+        "error_class",
+        "error_message",
+        "quality",
+        "path",
+        "size_bytes",
+        "sha256",
+        "cpu_threads",
+    }
+    assert {field.type for field in RECORD_SCHEMA} == {pa.string(), pa.int64(), pa.float64()}
 
 
 def test_a_record_survives_the_table() -> None:
     """The largest seed, too."""
     (row,) = pa.Table.from_pylist([asdict(FAILURE)], schema=RECORD_SCHEMA).to_pylist()
     assert record_from_row(row) == FAILURE
+
+
+def test_a_row_holds_all_that_its_image_is_made_from() -> None:
+    """Through JSON and Parquet: every field of the schedule, floats to the last bit, seeds of 63 bits."""
+    schedule = ScheduleConfig(
+        num_train_timesteps=3, trained_betas=(0.1, 1 / 3, 0.7), clip_sample_range=2 / 3, timestep_spacing="trailing"
+    )
+    spec = replace(SPEC, schedule=schedule)
+    row = replace(FAILURE, **{name: getattr(spec, name) for name in asdict(SPEC) if name != "schedule"})
+    row = replace(row, scheduler=json.dumps(asdict(schedule)))
+    (back,) = pa.Table.from_pylist([asdict(row)], schema=RECORD_SCHEMA).to_pylist()
+    assert spec_of(record_from_row(back)) == spec

@@ -24,12 +24,12 @@ from ddim_core.contracts.plan import (
 )
 from ddim_core.contracts.record import FAILED, SUCCESS, Record
 from ddim_core.contracts.request import Request
+from ddim_core.storage.image_names import image_path
 from ddim_core.storage.run_folder import (
     RunFolder,
     encode_chunk,
     encode_part,
     file_entry,
-    image_path,
     part_path,
     shard_path,
     stats_path,
@@ -119,8 +119,9 @@ def draw(prompt: str, side_px: int) -> bytes:
 
 def _commit(folder: RunFolder, run: SmallRun, chunk: int, items: list[ChunkItem]) -> None:
     images = {item.key: draw(item.spec.prompt, run.side_px) for item in items if item.spec.prompt not in run.failing}
-    files = _write_images(folder, run.container, chunk, images)
-    part = encode_part([_record(item, chunk, run.container, images.get(item.key)) for item in items])
+    paths = {item.key: _path(run, chunk, item) for item in items}
+    files = _write_images(folder, paths, images)
+    part = encode_part([_record(item, chunk, paths[item.key], images.get(item.key)) for item in items])
     stats = ChunkStats(
         chunk=chunk,
         images=len(images),
@@ -141,10 +142,16 @@ def _clock(seconds: float) -> str:
     return (datetime.fromisoformat(STARTED_AT) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def _write_images(folder: RunFolder, container: Container, chunk: int, images: dict[str, bytes]) -> list[FileEntry]:
-    objects = {image_path(key, "png"): data for key, data in images.items()}
-    if container == "webdataset":
-        objects = {shard_path(chunk): _tar(images)} if images else {}
+def _path(run: SmallRun, chunk: int, item: ChunkItem) -> str:
+    if run.container == "webdataset":
+        return shard_path(chunk)
+    return image_path(small_plan(run), item.key, str(item.request.custom_id), item.image)
+
+
+def _write_images(folder: RunFolder, paths: dict[str, str], images: dict[str, bytes]) -> list[FileEntry]:
+    objects = {paths[key]: data for key, data in images.items()}
+    if any(path.endswith(".tar") for path in objects):
+        objects = {path: _tar(images) for path in objects}
     for path, data in objects.items():
         folder.store.put(path, data)
     return [file_entry(path, data) for path, data in objects.items()]
@@ -161,7 +168,7 @@ def _tar(images: dict[str, bytes]) -> bytes:
     return sink.getvalue()
 
 
-def _record(item: ChunkItem, chunk: int, container: Container, data: bytes | None) -> Record:
+def _record(item: ChunkItem, chunk: int, path: str, data: bytes | None) -> Record:
     spec = item.spec
     record = Record(
         key=item.key,
@@ -195,11 +202,10 @@ def _record(item: ChunkItem, chunk: int, container: Container, data: bytes | Non
         versions="{}",
         seconds=1.25,
     )
-    return record if data is None else _made(record, chunk, container, data)
+    return record if data is None else _made(record, file_entry(path, data))
 
 
-def _made(record: Record, chunk: int, container: Container, data: bytes) -> Record:
-    where = file_entry(shard_path(chunk) if container == "webdataset" else image_path(record.key, "png"), data)
+def _made(record: Record, where: FileEntry) -> Record:
     made: dict[str, Any] = {"status": SUCCESS, "error_class": None, "error_message": None, "attempts": 1}
     return replace(record, path=where.path, size_bytes=where.size_bytes, sha256=where.sha256, **made)
 

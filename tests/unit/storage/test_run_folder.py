@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from ddim_core.errors import RunExistsError, RunNotFoundError, StorageError
@@ -14,7 +20,6 @@ from ddim_core.storage.run_folder import (
     encode_chunk,
     encode_part,
     file_entry,
-    image_path,
     part_path,
     shard_path,
     stats_path,
@@ -143,4 +148,53 @@ def test_paths_are_those_of_the_layout() -> None:
         "parts/00003.parquet",
         "parts/00003_stats.json",
     ]
-    assert image_path("000030001", "png") == "images/000030001.png"
+
+
+def _without_seed(table: pa.Table) -> pa.Table:
+    return table.drop_columns(["seed"])
+
+
+def _as_doubles(table: pa.Table) -> pa.Table:
+    at = table.schema.get_field_index("seed")
+    return table.set_column(
+        at, pa.field("seed", pa.float64(), nullable=False), pc.cast(table["seed"], "double", safe=False)
+    )
+
+
+def _as_dictionary(table: pa.Table) -> pa.Table:
+    at = table.schema.get_field_index("model")
+    return table.set_column(
+        at, pa.field("model", pa.dictionary("int32", "string"), nullable=False), table["model"].dictionary_encode()
+    )
+
+
+def _with_nulls(table: pa.Table) -> pa.Table:
+    return table.cast(pa.schema([field.with_nullable(True) for field in table.schema]))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (_without_seed, r"columns must be key, custom_id, .*, got key, custom_id, "),
+        (_as_doubles, r"column seed must be int64 without nulls, got double without nulls$"),
+        (_as_dictionary, r"column model must be string without nulls, got dictionary<.*> without nulls$"),
+        (_with_nulls, r"column key must be string without nulls, got string$"),
+    ],
+)
+def test_a_part_of_another_schema_is_refused(
+    folder: RunFolder, edit: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    """Parts are read together as one table, so each must have the one schema."""
+    sink = io.BytesIO()
+    pq.write_table(edit(pq.read_table(io.BytesIO(folder.store.get(part_path(0))))), sink)
+    folder.store.put(part_path(0), sink.getvalue())
+    with pytest.raises(StorageError, match=rf"parts/00000\.parquet is damaged: {message}"):
+        folder.read_records(0)
+
+
+def test_a_row_that_the_schema_does_not_allow_is_never_written(folder: RunFolder) -> None:
+    """A value of the wrong kind, or none where there must be one."""
+    record = folder.read_records(0)[0]
+    for name, value in {"seed": 1.5, "height": None, "prompt": 3, "eta": "0", "error_class": 0}.items():
+        with pytest.raises(TypeError, match=rf"^{name} must be (string|int64|double).*, got {value!r}$"):
+            encode_part([record, replace(record, **{name: value})])  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import yaml
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.record import RECORD_SCHEMA, Record
-from tests.unit.workers.samples import items, plan, records
+from tests.unit.workers.samples import items, picture, plan, records
 from workers.croissant import croissant
 from workers.dataset_card import dataset_card, markdown_text, size_category, yaml_text
 from workers.dataset_facts import VALUES_KEPT, DatasetFacts
@@ -27,7 +27,7 @@ ODD_TEXTS = (
 
 def made(**fields: object) -> Record:
     """Return the row of an image that was made."""
-    row = records(1).success(items(1)[0], b"png", "shards/00000.tar", 0.5)
+    row = records(1).success(items(1)[0], b"png", "shards/00000.tar", picture(items(1)[0].spec))
     return replace(row, **fields)  # type: ignore[arg-type]
 
 
@@ -145,11 +145,11 @@ def test_croissant_names_every_column_and_every_file_with_its_hash() -> None:
     files = [
         FileEntry(path="images/000000000.png", size_bytes=3, sha256="aa"),
         FileEntry(path="parts/00000.parquet", size_bytes=5, sha256="bb"),
-        FileEntry(path="images/metadata.jsonl", size_bytes=7, sha256="cc"),
+        FileEntry(path="images/metadata.parquet", size_bytes=7, sha256="cc"),
     ]
     found = json.loads(croissant(named('a "model"', "imagefolder"), 1, files))
     described = {each["@id"]: each for each in found["distribution"]}
-    assert list(described) == ["parts/00000.parquet", "images/metadata.jsonl", "parts", "images"]
+    assert list(described) == ["parts/00000.parquet", "images/metadata.parquet", "parts", "images"]
     assert described["parts/00000.parquet"]["sha256"] == "bb"
     assert described["parts/00000.parquet"]["contentSize"] == "5 B"
     assert described["images"]["includes"] == "images/*.png"
