@@ -6,18 +6,29 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import RunPlan, image_key
-from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.contracts.record import SUCCESS
 from ddim_core.storage.objects import ObjectStore
-from ddim_core.storage.run_folder import decode_part, part_path, shard_path
+from ddim_core.storage.run_folder import part_path, read_part, shard_path
 from producer.verify.faults import NOTHING, Digest, RunFault, compare, missing
 from producer.verify.shard import ShardContents, read_shard
 
-_MEMBERS_BESIDE_THE_IMAGE = ("txt", "json")
+_ENDINGS_BESIDE_THE_IMAGE = (".txt", ".json")
+
+
+class Row(NamedTuple):
+    """What a check needs of a row: reading all of it would take longer than hashing its image."""
+
+    key: str
+    status: str
+    path: str | None
+    size_bytes: int | None
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class ChunkCheck:
             faults.extend(self._faults_of_images(made.values()))
         return Checked(faults, len(made))
 
-    def _rows(self, faults: list[RunFault]) -> list[Record]:
+    def _rows(self, faults: list[RunFault]) -> list[Row]:
         path = part_path(self.chunk)
         entry = self.listed.get(path)
         if entry is None:
@@ -68,19 +79,19 @@ class ChunkCheck:
         if entry is not None:
             faults.extend(compare(entry, Digest(len(data), hashlib.sha256(data).hexdigest())))
         try:
-            return decode_part(data)
-        except (pa.ArrowException, TypeError, OSError) as exc:
+            columns = read_part(data, list(Row._fields)).to_pydict()
+        except (pa.ArrowException, OSError) as exc:
             faults.append(RunFault(path, None, "must be a Parquet file of a run's rows", str(exc).splitlines()[0]))
             return []
+        return [Row(*values) for values in zip(*(columns[name] for name in Row._fields), strict=True)]
 
-    def _faults_of_rows(self, rows: list[Record]) -> Iterator[RunFault]:
+    def _faults_of_rows(self, rows: list[Row]) -> Iterator[RunFault]:
         """Yield what is wrong with the keys. Each names its chunk, so that no key can be in two chunks unseen."""
         path = part_path(self.chunk)
         if not rows:
             return
         counts = Counter(row.key for row in rows)
-        size = min(self.plan.images_per_chunk, self.plan.image_count - self.chunk * self.plan.images_per_chunk)
-        expected = {image_key(self.chunk, position) for position in range(size)}
+        expected = {image_key(self.chunk, position) for position in range(self.plan.images_in(self.chunk))}
         for key in sorted(counts.keys() | expected):
             wanted = int(key in expected)
             if counts[key] != wanted:
@@ -88,7 +99,7 @@ class ChunkCheck:
                     path, key, f"must be in {'one row' if wanted else 'no row of this chunk'}", _rows(counts[key])
                 )
 
-    def _faults_of_shard(self, made: Mapping[str, Record], *, part_was_read: bool) -> Iterator[RunFault]:
+    def _faults_of_shard(self, made: Mapping[str, Row], *, part_was_read: bool) -> Iterator[RunFault]:
         path = shard_path(self.chunk)
         entry = self.listed.get(path)
         if made and entry is None:
@@ -96,7 +107,7 @@ class ChunkCheck:
         if entry is None:
             return
         try:
-            contents = read_shard(self.store.pieces(path))
+            contents = read_shard(self.store.pieces(path), f".{self.plan.image_format}")
         except FileNotFoundError:
             yield missing(path)
             return
@@ -104,9 +115,9 @@ class ChunkCheck:
         if contents.broken:
             yield RunFault(path, None, "must be a whole tar file", contents.broken)
         if part_was_read:
-            yield from _faults_of_members(path, contents, made)
+            yield from self._faults_of_members(path, contents, made)
 
-    def _faults_of_images(self, made: Iterable[Record]) -> Iterator[RunFault]:
+    def _faults_of_images(self, made: Iterable[Row]) -> Iterator[RunFault]:
         """Yield rows that differ from the manifest; the files are compared with the manifest elsewhere."""
         for row in made:
             entry = self.listed.get(row.path or "")
@@ -115,32 +126,21 @@ class ChunkCheck:
             elif entry.sha256 != row.sha256:
                 yield RunFault(part_path(self.chunk), row.key, f"must have sha256 {entry.sha256}", str(row.sha256))
 
-
-def _faults_of_members(path: str, contents: ShardContents, made: Mapping[str, Record]) -> Iterator[RunFault]:
-    for name in contents.repeated:
-        yield RunFault(path, name, "must be in it once", "it again")
-    for row in made.values():
-        yield from _faults_of_sample(path, contents.members, row)
-    wanted = {name for row in made.values() for name in _names(row)}
-    for name in contents.members.keys() - wanted:
-        yield RunFault(path, name, "must belong to a row of an image that was made", "none")
-
-
-def _faults_of_sample(path: str, members: Mapping[str, Digest], row: Record) -> Iterator[RunFault]:
-    image, *others = _names(row)
-    found = members.get(image)
-    if found is None:
-        yield RunFault(path, image, "must be in it", NOTHING)
-        return
-    if found.sha256 != row.sha256:
-        yield RunFault(path, image, f"must have sha256 {row.sha256}, as its row says", found.sha256)
-    for name in others:
-        if name not in members:
-            yield RunFault(path, name, "must be in it", NOTHING)
-
-
-def _names(row: Record) -> list[str]:
-    return [f"{row.key}.{suffix}" for suffix in (row.format, *_MEMBERS_BESIDE_THE_IMAGE)]
+    def _faults_of_members(self, path: str, contents: ShardContents, made: Mapping[str, Row]) -> Iterator[RunFault]:
+        image, *others = f".{self.plan.image_format}", *_ENDINGS_BESIDE_THE_IMAGE
+        for name in contents.repeated:
+            yield RunFault(path, name, "must be in it once", "it again")
+        for key, row in made.items():
+            found = contents.members.get(key + image)
+            if found != row.sha256:
+                rule = "must be in it" if found is None else f"must have sha256 {row.sha256}, as its row says"
+                yield RunFault(path, key + image, rule, found or NOTHING)
+            for ending in others if found else ():
+                if key + ending not in contents.members:
+                    yield RunFault(path, key + ending, "must be in it", NOTHING)
+        wanted = {key + ending for key in made for ending in (image, *others)}
+        for name in contents.members.keys() - wanted:
+            yield RunFault(path, name, "must belong to a row of an image that was made", "none")
 
 
 def _rows(count: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+import os
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.errors import RunUnfinishedError
@@ -13,10 +15,12 @@ from ddim_core.storage.run_folder import MANIFEST, RunFolder, part_path, shard_p
 from producer.verify.chunk import Checked, ChunkCheck
 from producer.verify.faults import RunFault, check_file
 
-READERS = 16
-"""Objects read at once: hashing leaves Python's lock, so they use all cores, and a bucket's delay is not waited for."""
-_WINDOW = 4 * READERS
+BUCKET_READERS = 16
+"""Objects of a bucket read at once, so that its delay is not waited for."""
+_WINDOW_PER_READER = 4
 """Checks begun before the first of them is told; memory holds no more of a run than these."""
+_FILES_AT_A_TIME = 64
+"""Small files that one thread checks: handing each over by itself would take longer than hashing it."""
 _FOLDERS = ("shards", "images", "parts")
 
 
@@ -60,7 +64,10 @@ class RunCheck:
             StorageError: The store failed, which says nothing of the run.
         """
         images, sound = 0, True
-        for checked in _at_once(self._checks()):
+        for path, times in Counter(entry.path for entry in self.manifest.files).items():
+            if times > 1:
+                yield RunFault(MANIFEST, path, "must be listed once", f"{times} times")
+        for checked in _at_once(self._checks(), _readers(self.url)):
             images += checked.images
             sound = sound and not checked.faults
             yield from checked.faults
@@ -73,12 +80,12 @@ class RunCheck:
         for chunk in range(self.plan.chunk_count):
             by_chunks |= {part_path(chunk), shard_path(chunk)}
             yield ChunkCheck(self._folder.store, self.plan, chunk, self._listed)
-        for path, entry in self._listed.items():
-            if path not in by_chunks:
-                yield partial(self._check_file, entry)
+        others = (entry for path, entry in self._listed.items() if path not in by_chunks)
+        while some := list(islice(others, _FILES_AT_A_TIME)):
+            yield partial(self._check_files, some)
 
-    def _check_file(self, entry: FileEntry) -> Checked:
-        return Checked(check_file(self._folder.store, entry))
+    def _check_files(self, entries: list[FileEntry]) -> Checked:
+        return Checked([fault for entry in entries for fault in check_file(self._folder.store, entry)])
 
     def _unlisted(self) -> Iterator[RunFault]:
         """Yield what lies among the images and parts without being in the manifest: loaders would read it."""
@@ -98,14 +105,22 @@ class RunCheck:
             )
 
 
-def _at_once(checks: Iterable[Callable[[], Checked]]) -> Iterator[Checked]:
+def _readers(url: str) -> int:
+    """Return how many threads shall read: hashing leaves Python's lock, so a folder is read by all cores.
+
+    By no more: threads that take the lock from each other at every small file cost twice the time.
+    """
+    return len(os.sched_getaffinity(0)) if url.startswith("file:") else BUCKET_READERS
+
+
+def _at_once(checks: Iterable[Callable[[], Checked]], readers: int) -> Iterator[Checked]:
     """Yield what the checks come to, in their order, with a few of them under way."""
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="verify")
+    pool = ThreadPoolExecutor(readers, thread_name_prefix="verify")
     begun: deque[Future[Checked]] = deque()
     try:
         for check in checks:
             begun.append(pool.submit(check))
-            if len(begun) >= _WINDOW:
+            if len(begun) >= _WINDOW_PER_READER * readers:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
