@@ -1,0 +1,63 @@
+"""A process that samples for a short while: it gets rows, and leaves images and their new rows in a folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path, PurePath
+
+from ddim_core.contracts.record import Record, record_from_row
+from ddim_core.contracts.replay import COMPLAINT, REPLAY_MODULE, REPLAYED, ReplayOrder
+from ddim_core.errors import HostError, InputError
+from producer.child import Child, last_line, running
+
+_BAD_INPUT = 1
+
+
+@contextmanager
+def made_again(rows: Sequence[Record], devices: str, models: Sequence[str] = ()) -> Iterator[dict[str, Record]]:
+    """Make the images of rows again; yield their new rows by key, whose ``path`` is a file until the block ends.
+
+    Args:
+        rows: Of any images, also of those that failed.
+        devices: Where, in a form of ``ddim-fleet worker --devices``; the first device is taken.
+        models: Where the checkpoint lies; by default where its row says.
+
+    Raises:
+        InputError: The devices are misspelt, or the checkpoint is not there or is another one now.
+        HostError: This host cannot sample, or the device failed.
+    """
+    if find_spec(REPLAY_MODULE.partition(".")[0]) is None:
+        raise HostError("making images again needs the workers: pip install 'ddim-fleet[worker]'")
+    with tempfile.TemporaryDirectory(prefix="ddim-fleet-replay-") as folder:
+        places = tuple(models) or tuple({row.model for row in rows if PurePath(row.model).is_absolute()})
+        order = ReplayOrder(devices=devices, models=places, folder=folder, rows=tuple(rows))
+        _run(order, Path(folder) / "log")
+        yield dict(_new_rows(Path(folder)))
+
+
+def _run(order: ReplayOrder, log: Path) -> None:
+    command = [sys.executable, "-m", REPLAY_MODULE]
+    with running("the sampling process", command, log, stdin=order.model_dump_json().encode()) as child:
+        code = child.process.wait()
+        if code:
+            raise _error_of(child, code)
+
+
+def _error_of(child: Child, code: int) -> HostError | InputError:
+    complaints = [line for line in child.log.read_text(errors="replace").splitlines() if line.startswith(COMPLAINT)]
+    if not complaints:
+        return HostError(f"{child.name} ended with code {code}: {last_line(child.log)}")
+    words = complaints[-1].removeprefix(COMPLAINT)
+    return InputError(words) if code == _BAD_INPUT else HostError(words)
+
+
+def _new_rows(folder: Path) -> Iterator[tuple[str, Record]]:
+    for line in (folder / REPLAYED).read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        row["path"] = str(folder / row["path"]) if row["path"] else None
+        yield row["key"], record_from_row(row)
