@@ -109,6 +109,8 @@ def _plan_extension(plan: RunPlan, spool: Spool) -> Extension:
         image_count=spool.workload.images,
         chunk_count=-(-spool.workload.images // plan.images_per_chunk),
         requests_digest=f"sha256:{digest.hexdigest()}",
+        sizes=spool.workload.frequent_sizes(),
+        thresholding=spool.workload.thresholding,
     )
 
 

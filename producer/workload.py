@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from ddim_core.contracts.request import Request
+from ddim_core.contracts.sample import MAX_SIZES, Size
 
 
 @dataclass(slots=True)
@@ -23,6 +25,14 @@ class Workload:
     """Of all images."""
     request_bytes: int = 0
     """Of the requests as chunk files have them."""
+    sizes: Counter[Size] = field(default_factory=Counter)
+    """Images by their size."""
+    thresholding: bool = False
+    """Whether a request asks for dynamic thresholding."""
+
+    def frequent_sizes(self) -> tuple[str, ...]:
+        """Return the sizes that most images have, at most ``MAX_SIZES``, the most frequent first."""
+        return tuple(str(size) for size, _ in self.sizes.most_common(MAX_SIZES))
 
     def add(self, request: Request, size_bytes: int) -> None:
         """Add a request with nothing left to guess, which is so long as JSON."""
@@ -31,6 +41,8 @@ class Workload:
         steps = images * request.num_inference_steps
         evaluations = steps * evaluations_per_step(request.guidance_scale)
         self.requests += 1
+        self.sizes[Size(request.height, request.width)] += images
+        self.thresholding |= bool(request.scheduler.get("thresholding"))
         self.images += images
         self.steps += steps
         self.evaluations += evaluations

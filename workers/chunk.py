@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from ddim_core.contracts.plan import ChunkItem, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
+from ddim_core.contracts.sample import Size
 from ddim_core.errors import (
     CheckpointError,
     ChunkDamagedError,
@@ -180,6 +181,7 @@ class ChunkWorker:
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
+            loaded.sampler.prepare([Size.parse(size) for size in plan.sizes], thresholding=plan.thresholding)
             records = RecordMaker(plan, loaded.facts, self.worker_id, attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ddim_core.contracts.sample import MAX_SIZES, SizeName
+
 
 class Extension(BaseModel):
     """More requests, in chunks after those that the run had."""
@@ -27,6 +29,9 @@ class Extension(BaseModel):
     chunk_count: int = Field(ge=1)
     requests_digest: str
     """sha256 over the new chunk files in order."""
+    sizes: tuple[SizeName, ...] = Field(default=(), max_length=MAX_SIZES)
+    thresholding: bool = False
+    """These two as in the plan, of the new requests."""
 
 
 class RetryOrder(BaseModel):

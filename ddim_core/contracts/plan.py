@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddim_core.contracts.request import Request
-from ddim_core.contracts.sample import SampleSpec
+from ddim_core.contracts.sample import MAX_SIZES, SampleSpec, SizeName
 from ddim_core.schedule import ScheduleConfig
 
 IMAGES_PER_CHUNK_LIMIT = 10_000
@@ -51,6 +51,10 @@ class RunPlan(BaseModel):
     images_per_chunk: int = Field(ge=1, le=IMAGES_PER_CHUNK_LIMIT)
     requests_digest: str
     """sha256 over the chunk files in order: two plans with equal digest, model and seed make the same images."""
+    sizes: tuple[SizeName, ...] = Field(default=(), max_length=MAX_SIZES)
+    """Of its images, the most frequent first, for workers to compile before they make one; older plans list none."""
+    thresholding: bool = False
+    """Whether an image may have dynamic thresholding, which takes a graph of its own."""
     versions: dict[str, str] = Field(default_factory=dict)
 
 

@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from ddim_core.errors import InputError
 from ddim_core.schedule import ScheduleConfig
@@ -20,6 +21,9 @@ SEED_LIMIT = 2**63
 
 SIZE_PATTERN = r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$"
 """Of a ``Size`` as text: its width, then its height."""
+SizeName: TypeAlias = Annotated[str, Field(pattern=SIZE_PATTERN)]
+MAX_SIZES = 64
+"""How many sizes a plan lists for workers to compile; each takes them seconds to minutes."""
 
 
 @dataclass(frozen=True, slots=True)
