@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ddim_core.contracts.plan import Container, RunPlan
+from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
+from ddim_core.contracts.plan import Container, Priority, RunPlan
 from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import BROKER_VARIABLE, Broker
+from producer.extension import More, extend
+from producer.failures import FailedImage, failed_images, retry_failed
 from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus, patient
 from producer.rows import Row
-from producer.submission import cancel, resume, submit
+from producer.run_life import cancel, go_on, pause, resume
+from producer.submission import submit
 from producer.verify import RunCheck, RunFault
 
 _POLL_S = 1.0
@@ -47,19 +51,32 @@ class Client:
         model: str = "shapes",
         seed: int = 0,
         container: Container = "webdataset",
+        image_format: ImageFormat = "png",
+        quality: int | None = None,
+        lossless: bool = False,
         images_per_chunk: int | None = None,
+        priority: Priority = "normal",
         defaults: Mapping[str, Any] | None = None,
+        lists: Mapping[str, Sequence[str]] | None = None,
+        results: bool = False,
     ) -> Run:
         """Check all requests, write the run to ``out`` and queue it; if anything is wrong, do neither.
 
         Args:
-            requests: One for each line of a prompts file; a mapping has the fields of ``Request``.
+            requests: One for each line of a prompts file; a mapping has the fields of ``Request``, and may have
+                ``sweep``, ``sweep_mode`` and ``lists``, with which it stands for many.
             out: URL or path of the run's folder, which must not hold a run.
             model: A packaged checkpoint's name, or the path of a folder that the workers have, too.
             seed: What the seeds of requests without one follow from.
-            container: Whether images go into shards or stay files of their own.
+            container: Whether images go into shards, become an image folder, or stay files named after their requests.
+            image_format: What images are encoded as.
+            quality: Of jpg and webp, 1 to 100; 95 if None.
+            lossless: Have webp lose nothing.
             images_per_chunk: What a worker takes at once; chosen from the number of images if None.
+            priority: Whether workers take its chunks before or after those of other runs.
             defaults: Fields of requests that do not give them.
+            lists: What prompts may name in braces; without them, braces mean nothing.
+            results: Whether the run ends with ``results.jsonl`` and ``errors.jsonl``, lines of the OpenAI Batch form.
 
         Raises:
             RequestFaults: Requests have faults; ``line`` counts them from 1.
@@ -71,8 +88,12 @@ class Client:
             model=model,
             seed=seed,
             container=container,
+            encoding=chosen_encoding(image_format, quality, lossless=lossless),
             images_per_chunk=images_per_chunk,
+            priority=priority,
             defaults=defaults or {},
+            lists=lists or {},
+            results=results,
         )
         return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)
 
@@ -104,7 +125,7 @@ class Run:
 
     @property
     def plan(self) -> RunPlan:
-        """What the run is."""
+        """What the run is, as it was last read."""
         return self._progress.plan
 
     def status(self) -> RunStatus:
@@ -154,6 +175,52 @@ class Run:
             BrokerError: Redis does not answer.
         """
         return resume(self._folder, self._broker)
+
+    def failed(self) -> Iterator[FailedImage]:
+        """Yield the images that could not be made, of the chunks that are done."""
+        return failed_images(self._folder)
+
+    def retry_failed(self) -> int:
+        """Have all failed images made again, and queue what is missing; return how many there were.
+
+        Raises:
+            BrokerError: Redis does not answer.
+        """
+        return retry_failed(self._folder, self._broker)
+
+    def extend(
+        self,
+        requests: Iterable[Request | Mapping[str, Any]],
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        take_over: bool = False,
+    ) -> int:
+        """Add requests to the run, finished or not, and queue them; return how many images those are.
+
+        Args:
+            requests: One for each line of a prompts file, with a ``custom_id`` that the run does not have, or none.
+            defaults: Fields of requests that do not give them, in place of the run's.
+            take_over: Do so although another extension of the run was begun; whoever began it must have died.
+
+        Raises:
+            RequestFaults: Requests have faults; ``line`` counts them from 1.
+            RunExistsError: Somebody else is extending the run, or died at it.
+            BrokerError: Redis does not answer.
+        """
+        more = More(_rows(requests), "requests", defaults or {})
+        return extend(self._folder, more, self._broker, take_over=take_over).image_count
+
+    def pause(self) -> bool:
+        """Have the workers leave the run alone for a while; return whether there was anything left to pause."""
+        return pause(self._folder)
+
+    def go_on(self) -> bool:
+        """Go on with the run if it was paused, and return whether it was.
+
+        Raises:
+            BrokerError: Redis does not answer; workers that know the run go on all the same.
+        """
+        return go_on(self._folder, self._broker)
 
 
 def _rows(requests: Iterable[Request | Mapping[str, Any]]) -> Iterator[Row]:

@@ -1,24 +1,24 @@
-"""Plan a run: check every request, keep them in a temporary file, and cut them into chunks."""
+"""Plan a run: what holds for it as a whole, and what follows from that and its requests."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from platform import python_version
-from typing import IO, Any
+from typing import Any
 
-from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, Container, RunPlan, split_into_chunks
-from ddim_core.contracts.request import Request
+from ddim_core.contracts.image_encoding import ImageEncoding
+from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, Container, Priority, RunPlan
 from ddim_core.contracts.sample import SEED_LIMIT
 from ddim_core.errors import InputError
-from ddim_core.storage.run_folder import encode_chunk
 from ddim_core.version import __version__
+from producer.expansion import list_fault
 from producer.model import Model
+from producer.spool import Spool, chunk_files
+from producer.workload import Workload
 
 _CHUNKS_WANTED = 16
 """A small run is cut into this many chunks, so that several workers have something to do."""
@@ -34,10 +34,17 @@ class RunOptions:
     model: str = "shapes"
     seed: int = 0
     container: Container = "webdataset"
+    encoding: ImageEncoding = field(default_factory=ImageEncoding)
     images_per_chunk: int | None = None
     """None: chosen from the number of images."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Fields of requests that do not give them."""
+    lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What prompts may name in braces; empty: braces mean nothing."""
+    priority: Priority = "normal"
+    """Whose chunks workers take first."""
+    results: bool = False
+    """Whether the run shall end with result and error lines of the OpenAI Batch form."""
 
     def __post_init__(self) -> None:
         """Check what no request can be blamed for.
@@ -51,6 +58,9 @@ class RunOptions:
             raise InputError(
                 f"images per chunk must be from 1 to {IMAGES_PER_CHUNK_LIMIT}, got {self.images_per_chunk}"
             )
+        for name, texts in self.lists.items():
+            if rule := list_fault(name, texts):
+                raise InputError(f"the list {name} {rule}")
 
 
 def default_images_per_chunk(image_count: int) -> int:
@@ -58,40 +68,14 @@ def default_images_per_chunk(image_count: int) -> int:
     return min(max(-(-image_count // _CHUNKS_WANTED), _SMALLEST_CHUNK), _LARGEST_CHUNK)
 
 
-@dataclass(frozen=True, slots=True)
-class Spool:
-    """Checked requests in a temporary file: a million of them fit on a disk, not in a memory."""
-
-    file: IO[bytes]
-    request_count: int
-    image_count: int
-
-    def requests(self) -> Iterator[tuple[int, Request]]:
-        """Yield the requests with their positions, from the first, each time it is called."""
-        self.file.seek(0)
-        return ((index, Request.model_validate_json(line)) for index, line in enumerate(self.file))
-
-
-@contextmanager
-def spooled(requests: Iterable[Request]) -> Iterator[Spool]:
-    """Take all requests into a temporary file, which goes when the block ends."""
-    with tempfile.TemporaryFile(prefix="ddim-fleet-") as file:
-        request_count = image_count = 0
-        for request in requests:
-            file.write(request.model_dump_json(exclude_defaults=True).encode() + b"\n")
-            request_count += 1
-            image_count += request.num_images_per_prompt
-        yield Spool(file, request_count, image_count)
-
-
-def chunk_files(spool: Spool, images_per_chunk: int) -> Iterator[bytes]:
-    """Yield the run's chunk files in order."""
-    return map(encode_chunk, split_into_chunks(spool.requests(), images_per_chunk))
+def images_per_chunk_of(options: RunOptions, workload: Workload) -> int:
+    """Return how many images each chunk of a run holds."""
+    return options.images_per_chunk or default_images_per_chunk(workload.images)
 
 
 def plan_run(spool: Spool, model: Model, options: RunOptions) -> RunPlan:
     """Return the plan of a run of these requests; reads them once, for the digest."""
-    images_per_chunk = options.images_per_chunk or default_images_per_chunk(spool.image_count)
+    images_per_chunk = images_per_chunk_of(options, spool.workload)
     digest = hashlib.sha256()
     for data in chunk_files(spool, images_per_chunk):
         digest.update(data)
@@ -101,19 +85,26 @@ def plan_run(spool: Spool, model: Model, options: RunOptions) -> RunPlan:
         created_at=now.isoformat(timespec="seconds"),
         model=model.ref(),
         container=options.container,
+        image_format=options.encoding.format,
+        quality=options.encoding.quality,
+        results=options.results,
         seed=options.seed,
-        request_count=spool.request_count,
-        image_count=spool.image_count,
-        chunk_count=-(-spool.image_count // images_per_chunk),
+        priority=options.priority,
+        defaults=dict(options.defaults),
+        request_count=spool.workload.requests,
+        image_count=spool.workload.images,
+        chunk_count=-(-spool.workload.images // images_per_chunk),
         images_per_chunk=images_per_chunk,
         requests_digest=f"sha256:{digest.hexdigest()}",
+        sizes=spool.workload.frequent_sizes(),
+        thresholding=spool.workload.thresholding or model.schedule.thresholding,
         versions={"ddim-fleet": __version__, "python": python_version()},
     )
 
 
 def is_same_run(plan: RunPlan, other: RunPlan) -> bool:
     """Return whether two plans make the same files, whenever and under whatever name they were made."""
-    apart = {"run_id", "created_at", "versions", "version"}
+    apart = {"run_id", "created_at", "versions", "version", "priority", "defaults", "sizes", "thresholding"}
     return plan.model_dump(exclude=apart | {"model"}) == other.model_dump(exclude=apart | {"model"}) and (
         plan.model.digest == other.model.digest
     )

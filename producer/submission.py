@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from ddim_core.contracts.plan import RunPlan
-from ddim_core.errors import BrokerError, Fault, RunExistsError
+from ddim_core.errors import Fault, RunExistsError
 from ddim_core.storage.objects import normalise_url
 from ddim_core.storage.run_folder import PLAN, RunFolder
 from producer.broker import Broker
-from producer.model import read_model
-from producer.planning import RunOptions, Spool, chunk_files, is_same_run, plan_run, spooled
+from producer.model import Model, read_model
+from producer.planning import RunOptions, is_same_run, plan_run
 from producer.rows import Row
+from producer.run_life import enqueue
+from producer.spool import Spool, chunk_files, spooled
 from producer.validate import RequestChecker, checked
+from producer.workload import Workload
+
+_WRITERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +67,7 @@ class PreparedRun:
         claimed = self.folder.claim(self.plan)
         self._refuse_another(claimed)
         plan = self.plan.model_copy(update={"run_id": claimed.run_id, "created_at": claimed.created_at})
-        for chunk, data in enumerate(chunk_files(self.spool, plan.images_per_chunk)):
-            self.folder.write_chunk(chunk, data)
+        write_chunks(self.folder, chunk_files(self.spool, plan.images_per_chunk))
         self.folder.write_plan(plan)
         self._check_claim(plan)
         return plan
@@ -88,6 +94,22 @@ class PreparedRun:
             )
 
 
+def write_chunks(folder: RunFolder, files: Iterable[bytes], first_chunk: int = 0) -> None:
+    """Write chunk files, a few at once: a store's delay, not its bandwidth, sets the pace.
+
+    Raises:
+        StorageError: The store failed; some files may have been written.
+    """
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="write-chunks") as writers:
+        pending: deque[Future[None]] = deque()
+        for chunk, data in enumerate(files, first_chunk):
+            if len(pending) == _WRITERS:  # no more in memory than are being written
+                pending.popleft().result()
+            pending.append(writers.submit(folder.write_chunk, chunk, data))
+        for written in pending:
+            written.result()
+
+
 @contextmanager
 def prepared(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> Iterator[PreparedRun]:
     """Check a run whole, without writing to its store; ``source`` names the input in messages.
@@ -98,9 +120,26 @@ def prepared(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> I
     """
     url = normalise_url(options.out)
     model = read_model(options.model)
-    requests = checked(rows, RequestChecker(model, options.defaults), source)
-    with spooled(requests) as spool:
+    with _spooled(rows, source, options, model) as spool:
         yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool)
+
+
+def workload_of(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> Workload:
+    """Check the requests of a run and return what they come to; ``source`` names the input in messages.
+
+    Raises:
+        RequestFaults: The requests have faults.
+        InputError: There are none, or the checkpoint cannot be used.
+    """
+    with _spooled(rows, source, options, read_model(options.model)) as spool:
+        return spool.workload
+
+
+def _spooled(
+    rows: Iterable[Row | Fault], source: str, options: RunOptions, model: Model
+) -> AbstractContextManager[Spool]:
+    checker = RequestChecker(model, options.defaults, image_format=options.encoding.format)
+    return spooled(checked(rows, checker, source, options.lists))
 
 
 def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker: Broker) -> RunFolder:
@@ -119,52 +158,3 @@ def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker
             )
         enqueue(run.folder, run.write(), broker)
     return run.folder
-
-
-def enqueue(folder: RunFolder, plan: RunPlan, broker: Broker) -> int:
-    """Queue every chunk of a written run that is neither committed nor in a worker's hands; return how many.
-
-    Raises:
-        BrokerError: Redis failed on the way; the run stays written, and this can be called again.
-    """
-    done = folder.committed_chunks()
-    missing = [chunk for chunk in range(plan.chunk_count) if chunk not in done]
-    try:
-        broker.register(plan, folder.url, done)
-        held = broker.leased_chunks(plan, missing)
-        missing = [chunk for chunk in missing if chunk not in held]
-        broker.queue_chunks(plan, folder.url, missing)
-        if len(done) == plan.chunk_count:
-            broker.queue_finish(plan, folder.url)
-    except BrokerError as exc:
-        raise BrokerError(f"{exc}. The run is written; to queue it: ddim-fleet resume {folder.url}") from exc
-    return len(missing)
-
-
-def cancel(folder: RunFolder) -> bool:
-    """Have the workers stop at a run, keeping what is committed; return whether there was anything left to stop.
-
-    Raises:
-        RunNotFoundError: The folder holds no run.
-        StorageError: The store failed.
-    """
-    folder.read_plan()
-    if folder.read_manifest() is not None:
-        return False
-    folder.cancel()
-    return True
-
-
-def resume(folder: RunFolder, broker: Broker) -> int:
-    """Queue what is missing of a run, cancelled or not; return how many chunks that was, 0 if the run is whole.
-
-    Raises:
-        RunNotFoundError: The folder holds no run.
-        BrokerError: Redis does not answer.
-    """
-    plan = folder.read_plan()
-    broker.ping()
-    if folder.read_manifest() is not None:
-        return 0
-    folder.uncancel()
-    return enqueue(folder, plan, broker)

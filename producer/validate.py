@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
+from ddim_core.contracts.image_encoding import ImageFormat
 from ddim_core.contracts.request import Request
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
+from producer.expansion import expanded
 from producer.model import Model
+from producer.places import Places
 from producer.rows import Row
 from producer.wording import got, rule_of, schedule_rule
 
 FAULTS_SHOWN = 20
 """More are counted but not kept: a wrong file may hold a million."""
+SCHEDULES_REMEMBERED = 10_000
 
 _WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width")
+_OTHER_NAMES = {"jpeg": "jpg"}
+"""What others call our image formats."""
 
 
 class RequestChecker:
     """Checks rows one after another against a checkpoint, and remembers which ``custom_id`` stood where."""
 
-    def __init__(self, model: Model, defaults: Mapping[str, Any]) -> None:
-        """Take the fields that hold for every row which does not give them.
+    def __init__(
+        self, model: Model, defaults: Mapping[str, Any], *, image_format: ImageFormat = "png", first_index: int = 0
+    ) -> None:
+        """Take the fields that hold for every row which does not give them, and the first row's position in its run.
 
         Raises:
             RequestFaults: A default is one that no request can have.
         """
         self._model = model
-        self._defaults = defaults
-        self._count = 0
-        self._lines: dict[str, int | None] = {}
-        self._validated(Row("the run's defaults", None, {"prompt": "any"}))
+        self._image_format = image_format
+        self._defaults = {"height": model.default_height, "width": model.default_width, **defaults}
+        self._scheduler = dict(self._defaults.get("scheduler", {}))
+        self._count = first_index
+        self._places = Places()
+        self._possible: set[tuple[str, int, float]] = set()
+        self._validated(Row("the run's defaults", None, {"prompt": "any"}), "any")
 
     def check(self, row: Row) -> Request:
         """Return the row's request with nothing left to guess.
@@ -41,32 +52,32 @@ class RequestChecker:
             RequestFaults: It has faults, or the ``custom_id`` of an earlier one.
         """
         index, self._count = self._count, self._count + 1
-        request = self._validated(row)
-        custom_id = f"{index:09d}" if request.custom_id is None else request.custom_id
-        if custom_id in self._lines:
-            raise RequestFaults([row.fault("custom_id", _repeated(custom_id, self._lines[custom_id]))])
-        self._lines[custom_id] = row.line
-        return request.model_copy(
-            update={
-                "custom_id": custom_id,
-                "height": request.height or self._model.default_height,
-                "width": request.width or self._model.default_width,
-            }
-        )
+        request = self._validated(row, f"{index:09d}")
+        assert request.custom_id is not None
+        if (place := self._places.add(request.custom_id, row)) is not None:
+            rule = f"must be unique, got {got(request.custom_id)}, which {place} has"
+            raise RequestFaults([row.fault("custom_id", rule)])
+        return request
 
-    def _validated(self, row: Row) -> Request:
+    def place_of(self, custom_id: str) -> tuple[str, int] | None:
+        """Return the source and the line of the request with this name, if one was checked."""
+        return self._places.of(custom_id)
+
+    def _validated(self, row: Row, custom_id: str) -> Request:
+        faults = list(self._unexpected(row)) if row.expects else []
         try:
-            request = Request.model_validate(self._merged(row), strict=row.typed)
+            request = Request.model_validate({"custom_id": custom_id, **self._merged(row)}, strict=row.typed)
         except ValidationError as exc:
-            raise RequestFaults([row.fault(*rule_of(error)) for error in exc.errors(include_url=False)]) from exc
-        if faults := list(self._unfit(request, row)):
+            faults += [row.fault(*rule_of(error)) for error in exc.errors(include_url=False)]
+            raise RequestFaults(faults) from exc
+        if faults := [*faults, *self._unfit(request, row)]:
             raise RequestFaults(faults)
         return request
 
     def _merged(self, row: Row) -> dict[str, Any]:
         fields = {**self._defaults, **row.fields}
-        if isinstance(overrides := row.fields.get("scheduler"), dict):
-            fields["scheduler"] = {**self._defaults.get("scheduler", {}), **overrides}
+        if self._scheduler and isinstance(overrides := row.fields.get("scheduler"), dict):
+            fields["scheduler"] = {**self._scheduler, **overrides}
         for name in _WHOLE_NUMBERS:
             # 30.0 is a whole number: tables with gaps hold floats.
             if isinstance(value := fields.get(name), float) and value.is_integer():
@@ -80,37 +91,84 @@ class RequestChecker:
             if side is not None and side % factor:
                 yield row.fault(name, f"must be a multiple of {factor} with {self._model.name}, got {side}")
         try:
-            request.schedule(self._model.schedule)
+            self._check_schedule(request)
         except ScheduleError as exc:
             yield row.fault(*schedule_rule(str(exc)))
 
+    def _check_schedule(self, request: Request) -> None:
+        """Make sure that there is a schedule; a million requests share a few, and the maths takes longer than all else.
 
-def checked(rows: Iterable[Row | Fault], checker: RequestChecker, source: str) -> Iterator[Request]:
+        Raises:
+            ScheduleError: There is none.
+        """
+        key = (repr(request.scheduler), request.num_inference_steps, request.eta)
+        if key not in self._possible:
+            request.schedule(self._model.schedule)
+            if len(self._possible) < SCHEDULES_REMEMBERED:
+                self._possible.add(key)
+
+    def _unexpected(self, row: Row) -> Iterator[Fault]:
+        """Yield what a line takes for granted of its run, and is not so."""
+        model, image_format = row.expects.get("model"), row.expects.get("output_format")
+        if model is not None and model not in (self._model.name, self._model.name.rpartition("/")[2]):
+            yield row.fault("body.model", f"must be {self._model.name}, as the run's, or left out, got {got(model)}")
+        if image_format is not None and _OTHER_NAMES.get(str(image_format), image_format) != self._image_format:
+            rule = f"must be {self._image_format}, as the run's, or left out, got {got(image_format)}"
+            yield row.fault("body.output_format", f"{rule}; --image-format sets the run's")
+
+
+class _Found:
+    """The faults of an input: counted, and the first of them kept."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+        self.total = 0
+
+    def add(self, faults: Sequence[Fault]) -> None:
+        self.total += len(faults)
+        self.faults += faults[: FAULTS_SHOWN - len(self.faults)]
+
+
+def checked(
+    rows: Iterable[Row | Fault], checker: RequestChecker, source: str, lists: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Request]:
     """Yield the requests of all rows as long as none has a fault; find all faults, and raise them at the end.
+
+    ``lists`` are those that every row's prompt may name.
 
     Raises:
         RequestFaults: With the first ``FAULTS_SHOWN`` faults, in the order of the input.
         InputError: There is no row.
     """
-    faults: list[Fault] = []
-    total, empty = 0, True
+    found = _Found()
+    empty = True
     for row in rows:
         empty = False
-        try:
-            if isinstance(row, Fault):
-                raise RequestFaults([row])
-            request = checker.check(row)
-        except RequestFaults as exc:
-            total += len(exc.faults)
-            faults += exc.faults[: FAULTS_SHOWN - len(faults)]
+        if isinstance(row, Fault):
+            found.add([row])
             continue
-        if not faults:
-            yield request
-    if faults:
-        raise RequestFaults(faults, total)
+        for request in _requests_of(row, checker, found, lists or {}):
+            if not found.total:
+                yield request
+    if found.total:
+        raise RequestFaults(found.faults, found.total)
     if empty:
         raise InputError(f"{source} must hold at least one request, got none")
 
 
-def _repeated(custom_id: str, line: int | None) -> str:
-    return f"must be unique, got {got(custom_id)}, which line {line} has"
+def _requests_of(
+    row: Row, checker: RequestChecker, found: _Found, lists: Mapping[str, Sequence[str]]
+) -> Iterator[Request]:
+    """Yield the requests that a row becomes; a fault that many of them share is one fault."""
+    told: set[Fault] = set()
+    try:
+        members = expanded(row, lists)
+    except RequestFaults as exc:
+        found.add(exc.faults)
+        return
+    for member in members:
+        try:
+            yield checker.check(member)
+        except RequestFaults as exc:
+            found.add([fault for fault in exc.faults if fault not in told])
+            told.update(exc.faults)

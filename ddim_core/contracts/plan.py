@@ -7,14 +7,22 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ddim_core.contracts.changes import Change, Extension, RetryOrder
+from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, SampleSpec, SizeName
+from ddim_core.errors import InputError
 from ddim_core.schedule import ScheduleConfig
 
 IMAGES_PER_CHUNK_LIMIT = 10_000
 """A key has four digits for the image within its chunk, as img2dataset's keys do."""
 
-Container = Literal["webdataset", "imagefolder"]
+Container = Literal["webdataset", "imagefolder", "files"]
+"""Tar shards; images with their captions in a table beside them; images alone, named after their requests."""
+
+
+Priority = Literal["low", "normal", "high"]
+"""Whose chunks workers take first."""
 
 
 class ModelRef(BaseModel):
@@ -33,7 +41,7 @@ class ModelRef(BaseModel):
 
 
 class RunPlan(BaseModel):
-    """What a run is; written once, before anything is queued."""
+    """What a run is: as it was written once, before anything was queued, and what was added to it since."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +51,11 @@ class RunPlan(BaseModel):
     """ISO 8601, UTC."""
     model: ModelRef
     container: Container = "webdataset"
-    image_format: Literal["png"] = "png"
+    image_format: ImageFormat = "png"
+    quality: int | None = None
+    """1 to 100; None: the format loses nothing."""
+    results: bool = False
+    """Whether the run ends with result and error lines of the OpenAI Batch form."""
     seed: int = 0
     request_count: int = Field(ge=1)
     image_count: int = Field(ge=1)
@@ -56,6 +68,59 @@ class RunPlan(BaseModel):
     thresholding: bool = False
     """Whether an image may have dynamic thresholding, which takes a graph of its own."""
     versions: dict[str, str] = Field(default_factory=dict)
+    priority: Priority = "normal"
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    """Fields of requests that did not give them; requests that are added later get the same."""
+    changes: tuple[Change, ...] = Field(default=(), exclude=True)
+    """What was added since ``run.json`` was written, which does not hold it; the counts above include it."""
+
+    def with_change(self, change: Change) -> RunPlan:
+        """Return the plan with one more change.
+
+        Raises:
+            ValueError: It extends a run with another number of chunks.
+        """
+        counts: dict[str, Any] = {}
+        if isinstance(change, Extension):
+            if change.first_chunk != self.chunk_count:
+                raise ValueError(f"first_chunk must be {self.chunk_count}, got {change.first_chunk}")
+            names = ("request_count", "image_count", "chunk_count")
+            counts = {name: getattr(self, name) + getattr(change, name) for name in names}
+            counts["sizes"] = tuple(dict.fromkeys((*self.sizes, *change.sizes)))[:MAX_SIZES]
+            counts["thresholding"] = self.thresholding or change.thresholding
+        return self.model_copy(update={**counts, "changes": (*self.changes, change)})
+
+    @property
+    def generation(self) -> int:
+        """How often the run was changed; a manifest holds for one generation."""
+        return len(self.changes)
+
+    @property
+    def retry(self) -> RetryOrder | None:
+        """The latest order to make failed images again."""
+        return next((change for change in reversed(self.changes) if isinstance(change, RetryOrder)), None)
+
+    def images_in(self, chunk: int) -> int:
+        """Return how many images a chunk holds: all as many, but for the last one and the last before an extension."""
+        extensions = [change for change in self.changes if isinstance(change, Extension)]
+        first, images = 0, self.image_count - sum(extension.image_count for extension in extensions)
+        for extension in extensions:
+            if chunk >= extension.first_chunk:
+                first, images = extension.first_chunk, extension.image_count
+        return min(self.images_per_chunk, images - (chunk - first) * self.images_per_chunk)
+
+    @model_validator(mode="after")
+    def _format_and_quality_go_together(self) -> RunPlan:
+        try:
+            _ = self.encoding
+        except InputError as exc:
+            raise ValueError(str(exc)) from exc
+        return self
+
+    @property
+    def encoding(self) -> ImageEncoding:
+        """How the run's pixels become files."""
+        return ImageEncoding(self.image_format, self.quality)
 
 
 class PlannedRequest(BaseModel):

@@ -41,11 +41,13 @@ class SampleSpec:
     guidance_rescale: float
     eta: float
     height: int
-    """Pixels, a multiple of the VAE's factor."""
+    """Pixels, of a size that the checkpoint takes."""
     width: int
-    """Pixels, a multiple of the VAE's factor."""
+    """Pixels, of a size that the checkpoint takes."""
     schedule: ScheduleConfig
     """The checkpoint's scheduler with the request's overrides applied."""
+    class_label: int | None = None
+    """Index of the class to draw; None with a checkpoint that takes prompts, or nothing."""
 
 
 def derived_seed(run_seed: int, custom_id: str, image: int) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import click
 
-from ddim_core.contracts.plan import Container
+from ddim_core.contracts.image_encoding import DEFAULT_QUALITY, ImageFormat, chosen_encoding
+from ddim_core.contracts.plan import Container, Priority
 from ddim_core.contracts.request import Request
 from ddim_core.errors import InputError
+from producer.inputs.lists import read_lists
+from producer.inputs.tables import json_or_text
 from producer.planning import RunOptions
-from producer.tables import json_or_text
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -37,9 +39,27 @@ def broker_option(function: Decorated) -> Decorated:
     )(function)
 
 
+def replay_options(function: Decorated) -> Decorated:
+    """Add where images are made again."""
+    models = click.option(
+        "--models",
+        multiple=True,
+        metavar="DIR",
+        help="The checkpoint's folder, or one that holds it. [default: where the rows say]",
+    )
+    devices = click.option(
+        "--devices",
+        default="auto",
+        show_default=True,
+        metavar="DEVICE",
+        help="What to make images again on: auto, npu:0 or cpu:1.",
+    )
+    return devices(models(function))
+
+
 def run_options(function: Decorated) -> Decorated:
     """Add what ``run`` and ``submit`` share; ``options_of`` reads it."""
-    for option in reversed([*_run_as_a_whole(), *_request_defaults()]):
+    for option in reversed([*_run_as_a_whole(), *_request_defaults(), *_dry_run()]):
         function = option(function)
     return function
 
@@ -48,22 +68,53 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
     """Return the options that ``run_options`` added.
 
     Raises:
-        InputError: One has a value that no run can have.
-        UsageError: ``--out`` is missing.
+        InputError: One has a value that no run can have, or the lists cannot be read.
+        UsageError: ``--out`` is missing, which only ``--plan`` can do without, or what belongs to ``--plan`` is there.
     """
-    if given["out"] is None:
+    if given["out"] is None and not given["plan"]:
         raise click.UsageError("Missing option '--out'.", click.get_current_context())
-    defaults = {name: given[name] for name in _DEFAULTS_FOR_REQUESTS if given[name] is not None}
-    if given["scheduler"]:
-        defaults["scheduler"] = dict(map(_name_and_value, given["scheduler"]))
+    if not given["plan"] and (given["as_json"] or given["speed_from"]):
+        raise click.UsageError("--json and --speed-from must stand with --plan.", click.get_current_context())
     return RunOptions(
-        out=given["out"],
+        out=given["out"] or "",
         model=given["model"],
         seed=given["seed"],
         container=given["container"],
+        encoding=chosen_encoding(given["image_format"], given["quality"], lossless=given["lossless"]),
         images_per_chunk=given["images_per_chunk"],
-        defaults=defaults,
+        priority=given["priority"],
+        defaults=defaults_of(given),
+        lists=lists_of(given),
+        results=given["results"],
     )
+
+
+def request_options(function: Decorated) -> Decorated:
+    """Add what holds for requests and not for a run as a whole; ``defaults_of`` and ``lists_of`` read it."""
+    for option in reversed([*_request_defaults(), _lists()]):
+        function = option(function)
+    return function
+
+
+def defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields for requests that do not give them.
+
+    Raises:
+        InputError: A scheduler's parameter is not ``KEY=VALUE``.
+    """
+    defaults = {name: given[name] for name in _DEFAULTS_FOR_REQUESTS if given[name] is not None}
+    if given["scheduler"]:
+        defaults["scheduler"] = dict(map(_name_and_value, given["scheduler"]))
+    return defaults
+
+
+def lists_of(given: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """Return the lists that prompts may name.
+
+    Raises:
+        InputError: They cannot be read.
+    """
+    return read_lists(given["lists"]) if given["lists"] else {}
 
 
 def _name_and_value(text: str) -> tuple[str, Any]:
@@ -92,7 +143,28 @@ def _run_as_a_whole() -> list[Callable[[Decorated], Decorated]]:
             type=click.Choice(get_args(Container)),
             default="webdataset",
             show_default=True,
-            help="Images in tar shards, or as files of their own.",
+            help="Images in tar shards; as files with a table of captions; as files named after their requests.",
+        ),
+        click.option(
+            "--image-format",
+            type=click.Choice(get_args(ImageFormat)),
+            default="png",
+            show_default=True,
+            help="What images are encoded as; PNG loses nothing.",
+        ),
+        click.option(
+            "--quality",
+            type=int,
+            metavar="1..100",
+            help=f"Of jpg and webp. [default: {DEFAULT_QUALITY}]",
+        ),
+        click.option("--lossless", is_flag=True, help="Have webp lose nothing."),
+        click.option(
+            "--priority",
+            type=click.Choice(get_args(Priority)),
+            default="normal",
+            show_default=True,
+            help="Whether workers take this run's chunks before or after those of other runs.",
         ),
         click.option(
             "--images-per-chunk",
@@ -100,7 +172,19 @@ def _run_as_a_whole() -> list[Callable[[Decorated], Decorated]]:
             metavar="N",
             help="Images that a worker takes, and a shard holds. [default: by the size of the run, 4 to 1000]",
         ),
+        _lists(),
+        click.option(
+            "--results", is_flag=True, help="End the run with result and error lines of the OpenAI Batch form."
+        ),
     ]
+
+
+def _lists() -> Callable[[Decorated], Decorated]:
+    return click.option(
+        "--lists",
+        metavar="FILE",
+        help='Lists that prompts may name in braces, as JSON: {"colour": ["red", "blue"]}.',
+    )
 
 
 def _request_defaults() -> list[Callable[[Decorated], Decorated]]:
@@ -116,3 +200,15 @@ def _request_defaults() -> list[Callable[[Decorated], Decorated]]:
         help="Override a scheduler parameter, as in timestep_spacing=trailing; may be repeated.",
     )
     return [*options, scheduler]
+
+
+def _dry_run() -> list[Callable[[Decorated], Decorated]]:
+    return [
+        click.option("--plan", is_flag=True, help="Check everything, say what it comes to, and stop there."),
+        click.option("--json", "as_json", is_flag=True, help="With --plan: print one JSON object, for programs."),
+        click.option(
+            "--speed-from",
+            metavar="RUN_URL",
+            help="With --plan: a finished run whose speed and bytes an image the estimate takes.",
+        ),
+    ]

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from ddim_core.checkpoints.folder import resolve
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
+from producer.commands.dry_run import tell_plan
 from producer.commands.options import options_of, run_options
 from producer.display import exit_code, follow, shown, summary
 from producer.embedded import LocalFleet, check_host, local_fleet
@@ -20,11 +21,12 @@ from producer.inputs import read_rows, source_of
 from producer.model import checkpoint_of
 from producer.progress import RunProgress, RunStatus
 from producer.report import write_report
-from producer.submission import PreparedRun, prepared, resume
+from producer.run_life import resume
+from producer.submission import PreparedRun, prepared
 
 
 @click.command("run")
-@click.argument("prompts", required=False)
+@click.argument("prompts", nargs=-1)
 @run_options
 @click.option("--resume", "run_url", metavar="RUN_URL", help="Go on with a run as it was planned.")
 @click.option(
@@ -34,23 +36,28 @@ from producer.submission import PreparedRun, prepared, resume
     metavar="LIST",
     help="What to make images on: auto (all NPUs, or else the CPU), npu, npu:0,1 or cpu:2.",
 )
-def command(prompts: str | None, run_url: str | None, devices: str, **given: Any) -> int:
+def command(prompts: tuple[str, ...], run_url: str | None, devices: str, **given: Any) -> int:
     """Make the images for PROMPTS on this machine, with Redis and workers inside, and write a manifest and a report.
 
-    PROMPTS is a .jsonl, .csv, .parquet or .txt file, or - to read JSON lines or a prompt a line from standard input.
-    Options such as --num-inference-steps hold for requests that do not say otherwise. The same command again goes on
-    where a run was interrupted.
+    PROMPTS are .jsonl, .csv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs, patterns, or - to
+    read JSON lines, Parquet or a prompt a line from standard input. Options such as --num-inference-steps hold for
+    requests that do not say otherwise. The same command again goes on where a run was interrupted.
     """
-    check_host()
-    if run_url is None:
-        if prompts is None:
-            raise click.UsageError("Missing argument 'PROMPTS'.", click.get_current_context())
-        with prepared(read_rows(prompts), source_of(prompts), options_of(given)) as run:
-            folder, status = run.folder, _make(run.folder, devices, run, resolve(given["model"]))
-    else:
+    if run_url is not None:
         _refuse_beside_resume(click.get_current_context())
+        check_host()
         folder = RunFolder(run_url)
         status = _make(folder, devices, None, None)
+    else:
+        if not prompts:
+            raise click.UsageError("Missing argument 'PROMPTS...'.", click.get_current_context())
+        options = options_of(given)
+        if given["plan"]:
+            tell_plan(prompts, options, given)
+            return 0
+        check_host()
+        with prepared(read_rows(*prompts), source_of(*prompts), options) as run:
+            folder, status = run.folder, _make(run.folder, devices, run, resolve(given["model"]))
     _conclude(folder, status)
     return exit_code(status)
 
@@ -120,7 +127,7 @@ def _terminated(number: int, _frame: object) -> NoReturn:
 def _conclude(folder: RunFolder, status: RunStatus) -> None:
     """Write the report, and say where everything is."""
     click.echo(summary(status), err=True)
-    images = "images" if folder.read_plan().container == "imagefolder" else "shards"
+    images = "shards" if folder.read_plan().container == "webdataset" else "images"
     click.echo(f"images:   {shown(f'{folder.url}/{images}')}")
     if status.state == "finished":
         click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")

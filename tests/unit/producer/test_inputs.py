@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from ddim_core.errors import Fault, InputError
-from producer import lines
-from producer.inputs import read_rows
+from producer.inputs import lines, read_rows
 from producer.rows import Row
 
 WriteFile = Callable[[str, str | bytes], str]
@@ -100,7 +99,9 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(write: WriteFile) -> None:
     """A guess could turn a spreadsheet into prompts."""
-    rule = r"must end in one of \.jsonl, \.ndjson, \.csv, \.txt, \.parquet, got '.*p\.xlsx'; rename it, or give '-'"
+    rule = (
+        r"\.jsonl, \.ndjson, \.csv, \.txt, \.parquet, and \.gz, .* compressed, got '.*p\.xlsx'; rename it, or give '-'"
+    )
     with pytest.raises(InputError, match=rule):
         list(read_rows(write("p.xlsx", "a")))
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ddim_core.contracts.plan import PlannedRequest
+from ddim_core.contracts.plan import PlannedRequest, split_into_chunks
 from ddim_core.contracts.request import Request
-from ddim_core.errors import InputError
+from ddim_core.contracts.sample import MAX_SIZES
+from ddim_core.errors import HostError, InputError
+from ddim_core.storage.run_folder import encode_chunk
 from producer.model import Model
-from producer.planning import (
-    RunOptions,
-    chunk_files,
-    default_images_per_chunk,
-    is_same_run,
-    plan_run,
-    spooled,
-)
+from producer.planning import RunOptions, default_images_per_chunk, is_same_run, plan_run
+from producer.spool import chunk_files, spooled
 
 
 def requests(*counts: int) -> list[Request]:
@@ -40,6 +37,57 @@ def test_chunks_hold_every_image_once_in_order() -> None:
         [(2, 4, 1)],
     ]
     assert planned[0][0].request == requests(3)[0]
+
+
+@pytest.mark.parametrize("images_per_chunk", [1, 2, 3, 4, 100])
+def test_chunk_files_are_those_that_the_contract_describes(images_per_chunk: int) -> None:
+    """They are put together from JSON; what reads them must find what pydantic would have written."""
+    asked = [*requests(3, 1, 5), Request(prompt='"quotes" \u2028 \n {', custom_id="x", seed=7, height=32, width=64)]
+    with spooled(asked) as spool:
+        files = list(chunk_files(spool, images_per_chunk, first_index=40))
+    assert files == list(map(encode_chunk, split_into_chunks(enumerate(asked, 40), images_per_chunk)))
+
+
+def test_a_full_disk_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million requests need some hundred megabytes for as long as they are planned."""
+    full = Path("/dev/full").open("r+b")  # noqa: SIM115 - closed by what it is given to
+    monkeypatch.setattr("producer.spool.tempfile.TemporaryFile", lambda prefix: full)
+    with (
+        pytest.raises(
+            HostError, match=r"^there must be room for the requests in \S+, got: No space left on device; set"
+        ),
+        spooled(requests(1)),
+    ):
+        pass
+
+
+def test_a_workload_adds_up_what_devices_will_do() -> None:
+    """A step with guidance asks the denoiser twice; pixels tell sizes apart."""
+    asked = [
+        Request(prompt="a", custom_id="a", height=64, width=32, num_inference_steps=10, guidance_scale=1.0),
+        Request(prompt="b", custom_id="b", height=8, width=8, num_inference_steps=20, num_images_per_prompt=3),
+    ]
+    with spooled(asked) as spool:
+        workload = spool.workload
+        assert workload.request_bytes == sum(len(line) for _, line in spool.lines())
+    assert (workload.requests, workload.images, workload.steps, workload.evaluations) == (2, 4, 70, 130)
+    assert (workload.pixels, workload.pixel_evaluations) == (2048 + 3 * 64, 10 * 2048 + 120 * 64)
+
+
+def test_a_workload_lists_what_workers_must_compile() -> None:
+    """The sizes by the number of their images, a bounded number of them, and whether there is thresholding."""
+    asked = [
+        Request(prompt="a", custom_id="a", height=64, width=32),
+        Request(prompt="b", custom_id="b", height=8, width=8, num_images_per_prompt=3),
+        *(Request(prompt="c", custom_id=f"c{side}", height=8 * side, width=8) for side in range(2, 100)),
+    ]
+    thresholding = Request(prompt="d", custom_id="d", height=8, width=8, scheduler={"thresholding": True})
+    with spooled(asked) as spool:
+        workload = spool.workload
+    assert workload.frequent_sizes()[:2] == ("8x8", "32x64")
+    assert (len(workload.frequent_sizes()), workload.thresholding) == (MAX_SIZES, False)
+    with spooled([*asked, thresholding]) as spool:
+        assert spool.workload.thresholding
 
 
 @pytest.mark.parametrize(
@@ -91,6 +139,8 @@ def test_other_weights_or_requests_give_another_run(model: Model) -> None:
         (lambda: RunOptions(out="x", seed=2**63), "the run's seed must be from 0 to .*, got 9223372036854775808"),
         (lambda: RunOptions(out="x", images_per_chunk=0), "images per chunk must be from 1 to 10000, got 0"),
         (lambda: RunOptions(out="x", images_per_chunk=10_001), "images per chunk must be from 1 to 10000, got 10001"),
+        (lambda: RunOptions(out="x", lists={"colour": "red"}), "the list colour must be a list of texts, got 'red'"),
+        (lambda: RunOptions(out="x", lists={"colour": []}), "the list colour must have at least one text, got none"),
     ],
 )
 def test_an_option_out_of_range_is_refused(make: Callable[[], RunOptions], message: str) -> None:

@@ -1,0 +1,115 @@
+"""What a run will come to, before anything of it is written: work, time and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ddim_core.contracts.image_encoding import ImageEncoding
+from ddim_core.contracts.plan import Container
+from ddim_core.contracts.queue import WorkerReport
+from producer.display import counted
+from producer.measured import Measured
+from producer.planning import RunOptions, images_per_chunk_of
+from producer.workload import Workload
+
+# Measured on 2026-11-23 from 72 images of 64x64 that the checkpoint made, each encoded in every format, and on parts of
+# 4 to 4000 of their rows: a part has 13 kB and 55 bytes a row, a chunk's totals and its line in the manifest the rest.
+_MEASURED_MODEL = "shapes"
+_BYTES_PER_PIXEL = {
+    ImageEncoding("png"): 0.944,
+    ImageEncoding("jpg", 95): 0.430,
+    ImageEncoding("webp", 95): 0.176,
+    ImageEncoding("webp"): 0.771,
+}
+_BESIDE_IMAGE_BYTES: dict[Container, int] = {"webdataset": 3950, "imagefolder": 430, "files": 230}
+"""An image's row, its caption and JSON in a shard with their padding, or its line in the manifest."""
+_CHUNK_BYTES = 13_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A run in numbers; None where nobody has measured."""
+
+    requests: int
+    images: int
+    steps: int
+    """Of denoising, of all images."""
+    denoiser_evaluations: int
+    """Images that the denoiser works on: with guidance two a step."""
+    chunks: int
+    images_per_chunk: int
+    size_bytes: int | None
+    size_from: str | None
+    """What images the size is that of."""
+    device_hours: float | None
+    speed_from: str | None
+    """Whose speed it is."""
+
+
+def estimated(
+    workload: Workload, options: RunOptions, earlier: Measured | None, reports: Sequence[WorkerReport]
+) -> Estimate:
+    """Return what a run comes to; its speed is that of an ``earlier`` one, or else of the workers that report one."""
+    images_per_chunk = images_per_chunk_of(options, workload)
+    chunks = -(-workload.images // images_per_chunk)
+    bytes_per_pixel, size_from = _image_size(options, earlier)
+    beside = _BESIDE_IMAGE_BYTES[options.container] * workload.images + _CHUNK_BYTES * chunks + workload.request_bytes
+    device_s, speed_from = _device_time(workload, earlier, reports)
+    return Estimate(
+        requests=workload.requests,
+        images=workload.images,
+        steps=workload.steps,
+        denoiser_evaluations=workload.evaluations,
+        chunks=chunks,
+        images_per_chunk=images_per_chunk,
+        size_bytes=None if bytes_per_pixel is None else round(bytes_per_pixel * workload.pixels) + beside,
+        size_from=size_from,
+        device_hours=None if device_s is None else device_s / 3600,
+        speed_from=speed_from,
+    )
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """Return an estimate as a short table."""
+    size = hours = "unknown; --speed-from RUN_URL takes it from a finished run"
+    if estimate.size_bytes is not None:
+        size = f"about {_in_bytes(estimate.size_bytes)}, as {estimate.size_from}"
+    if estimate.device_hours is not None:
+        hours = f"about {estimate.device_hours:.3g}, as {estimate.speed_from}"
+    rows = {
+        "requests": f"{estimate.requests:,}",
+        "images": f"{estimate.images:,} in {counted(estimate.chunks, 'chunk')} of up to {estimate.images_per_chunk}",
+        "steps": f"{estimate.steps:,}, {estimate.denoiser_evaluations:,} evaluations of the denoiser with guidance",
+        "storage": size,
+        "device hours": hours,
+    }
+    return "\n".join(f"{name:<13} {value}" for name, value in rows.items())
+
+
+def _image_size(options: RunOptions, earlier: Measured | None) -> tuple[float | None, str | None]:
+    """Return bytes a pixel, and what images they are those of; as PNG and JPEG differ, only of the same encoding."""
+    if earlier is not None and earlier.encoding == options.encoding:
+        return earlier.bytes_per_pixel, f"images of {earlier.run_url}"
+    known = _BYTES_PER_PIXEL.get(options.encoding) if options.model == _MEASURED_MODEL else None
+    return known, None if known is None else f"images of {_MEASURED_MODEL}"
+
+
+def _device_time(
+    workload: Workload, earlier: Measured | None, reports: Sequence[WorkerReport]
+) -> tuple[float | None, str | None]:
+    if earlier is not None:
+        return workload.pixel_evaluations / earlier.work_per_device_s, f"fast as {earlier.run_url}"
+    busy = [report.images_per_s for report in reports if report.images_per_s > 0]
+    if busy:
+        workers = counted(len(busy), "worker")
+        return workload.images * len(busy) / sum(busy), f"fast as {workers} now make the images of other runs"
+    return None, None
+
+
+def _in_bytes(size: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
