@@ -12,6 +12,8 @@ REASON_LIMIT = 20
 IDS_PER_REASON = 50
 REASONS_KEPT = 1000
 """A message may hold a number of its own for each image; past this limit reasons are counted by their class."""
+_MANY = "with many different messages"
+_SEARCH_CHARS = 80
 
 
 @dataclass(slots=True)
@@ -23,6 +25,11 @@ class Reason:
     count: int = 0
     custom_ids: dict[str, None] = field(default_factory=dict)
     """The first of them, without repetitions, in their order."""
+
+    @property
+    def search(self) -> str:
+        """What finds these images in the report."""
+        return self.error_class if self.message == _MANY else f"{self.error_class}: {self.message}"[:_SEARCH_CHARS]
 
     def add(self, custom_id: str) -> None:
         """Count one more image that failed for this reason."""
@@ -63,5 +70,5 @@ class RowTally:
     def _reason(self, record: Record) -> Reason:
         why = (record.error_class or "unknown", record.error_message or "")
         if why not in self.reasons and len(self.reasons) >= REASONS_KEPT:
-            why = (why[0], "with many different messages")
+            why = (why[0], _MANY)
         return self.reasons.setdefault(why, Reason(*why))

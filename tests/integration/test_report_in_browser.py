@@ -190,6 +190,14 @@ def test_cards_can_be_searched_and_filtered(opened: Page, typed: str, status: st
     assert captions(opened) == list(RUN.prompts)
 
 
+def test_a_reason_leads_to_the_images_that_failed_for_it(opened: Page) -> None:
+    """One press shows them, whatever was asked for before."""
+    assert asked(opened, search="red") == ["a red square", "a red circle"]
+    press = "document.querySelector('[data-search]').click(), new Promise((resolve) => setTimeout(resolve, 20))"
+    opened.value(f"{press}.then(() => settled)")
+    assert captions(opened) == ["breaks <b>badly</b>"]
+
+
 def test_cards_are_found_by_parameters_and_seed(page: Page, tmp_path: Path) -> None:
     """The parameters that differ within the run can be chosen, with how many images each has; a seed must be equal."""
     folder = finished_run(

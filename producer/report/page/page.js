@@ -227,6 +227,16 @@ for (const button of document.querySelectorAll("[data-turn]")) {
   button.addEventListener("click", () => act(() => turn(shown + Number(button.dataset.turn))));
 }
 
+for (const button of document.querySelectorAll("[data-search]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    filters.reset();
+    search.value = button.dataset.search;
+    status.value = "failed";
+    document.getElementById("images").scrollIntoView();
+  });
+}
+
 filters.hidden = settings.count === 0;
 if (settings.count > settings.pageCards) say(0, settings.pageCards);
 if (!asksForAll(wishes())) act(narrow); // a browser may restore what was typed before a reload

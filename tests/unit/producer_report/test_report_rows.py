@@ -76,6 +76,7 @@ def test_failures_are_all_counted_and_their_ids_limited(record: Record, monkeypa
         ("OutOfMemoryError", "1 bytes", 1),
     ]
     assert list(tally.commonest_reasons()[0].custom_ids) == ["r0", "r1"]
+    assert [reason.search for reason in tally.commonest_reasons()[:2]] == ["SampleError: holds NaN", "OutOfMemoryError"]
     assert list(tally.image_seconds) == [record.seconds] * 9
     assert tally.hardware == {("host-0/1", "Ascend:0"): "Ascend910B, float16, 8 slots"}
 
