@@ -106,9 +106,12 @@ def encode_shard(samples: Iterable[ShardSample]) -> bytes:
 def encode_sample_json(record: Record) -> bytes:
     """Return what a shard says of an image: the same keys with the same types in every sample, and never null.
 
+    A model draws classes or it does not, so either all samples of a run have a class label or none.
+
     Who made it, when and how fast is left to the manifest part, so that another worker writes the same shard.
     """
-    return json.dumps({name: getattr(record, name) for name in _SAMPLE_FIELDS}, ensure_ascii=False).encode()
+    names = _SAMPLE_FIELDS if record.class_label is None else (*_SAMPLE_FIELDS, "class_label")
+    return json.dumps({name: getattr(record, name) for name in names}, ensure_ascii=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -69,6 +69,7 @@ class RecordMaker:
             "attempts": self.attempts,
             "prompt": item.spec.prompt,
             "negative_prompt": item.spec.negative_prompt,
+            "class_label": item.spec.class_label,
             "seed": item.spec.seed,
             "image_index": item.spec.image_index,
             "num_inference_steps": item.spec.num_inference_steps,

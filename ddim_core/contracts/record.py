@@ -31,6 +31,8 @@ class Record:
     attempts: int = 1
     prompt: str
     negative_prompt: str
+    class_label: int | None = None
+    """Of a model that draws classes; None of any other."""
     seed: int
     image_index: int
     """Second half of the noise key; see ``SampleSpec``."""
@@ -95,6 +97,7 @@ def spec_of(record: Record) -> SampleSpec:
     return SampleSpec(
         prompt=record.prompt,
         negative_prompt=record.negative_prompt,
+        class_label=record.class_label,
         seed=record.seed,
         image_index=record.image_index,
         num_inference_steps=record.num_inference_steps,

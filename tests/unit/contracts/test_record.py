@@ -48,6 +48,7 @@ SPEC = SampleSpec(
     negative_prompt="b",
     seed=2**63 - 1,
     image_index=3,
+    class_label=207,
     num_inference_steps=3,
     guidance_scale=0.1 + 0.2,
     guidance_rescale=0.7,
@@ -65,6 +66,7 @@ def test_the_schema_is_the_record() -> None:
     assert nullable == {
         "error_class",
         "error_message",
+        "class_label",
         "quality",
         "path",
         "size_bytes",

@@ -156,3 +156,36 @@ def test_croissant_names_every_column_and_every_file_with_its_hash() -> None:
     (rows,) = found["recordSet"]
     assert [each["source"]["extract"]["column"] for each in rows["field"]] == RECORD_SCHEMA.names
     assert found["description"] == 'Images made from prompts with DDIM by a "model", d: 1 of them.'
+
+
+@pytest.mark.parametrize(
+    ("container", "paths", "sets"),
+    [
+        ("webdataset", "shards/*.tar", ["parts", "shards"]),
+        ("imagefolder", "images/**", ["parts", "images"]),
+        ("files", "parts/*.parquet", ["parts", "images"]),
+    ],
+)
+def test_each_kind_of_run_names_what_loaders_read(container: str, paths: str, sets: list[str]) -> None:
+    """With the format's own name for its contents, which is not always its ending."""
+    run = plan(1, container=container).model_copy(update={"image_format": "jpg", "quality": 80})
+    card = dataset_card(run, facts_of(made(format="jpg", quality=80)))
+    assert front_matter(card)["configs"] == [
+        {"config_name": "default", "data_files": [{"split": "train", "path": paths}]}
+    ]
+    assert "\n| image format | jpg\\, quality 80 |\n" in card.decode()
+    distribution = json.loads(croissant(run, 1, []))["distribution"]
+    assert [each["@id"] for each in distribution] == sets
+    if container != "webdataset":
+        assert (distribution[1]["includes"], distribution[1]["encodingFormat"]) == ("images/*.jpg", "image/jpeg")
+
+
+def test_of_very_many_files_only_the_sets_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A description of a hundred megabytes helps nobody; images never count."""
+    monkeypatch.setattr("workers.croissant.LISTED_LIMIT", 2)
+    parts = [FileEntry(path=f"parts/{n:05d}.parquet", size_bytes=1, sha256="a") for n in range(3)]
+    images = [FileEntry(path=f"images/{n}.png", size_bytes=1, sha256="a") for n in range(9)]
+    counts = {
+        len(parts[:n]): len(json.loads(croissant(plan(1), 1, [*images, *parts[:n]]))["distribution"]) for n in (2, 3)
+    }
+    assert counts == {2: 2 + 2, 3: 2}

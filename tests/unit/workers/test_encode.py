@@ -110,6 +110,13 @@ def test_a_samples_json_has_no_null_and_floats_as_floats() -> None:
     assert '"guidance_scale": 7.0' in text and '"eta": 0.0' in text
 
 
+def test_a_class_label_is_in_every_samples_json_or_in_none() -> None:
+    """A column that is null in one shard and a number in the next has no type."""
+    record = _samples()[0].record
+    assert "class_label" not in json.loads(encode_sample_json(record))
+    assert json.loads(encode_sample_json(dataclasses.replace(record, class_label=0)))["class_label"] == 0
+
+
 def test_a_prompt_of_any_script_stands_in_the_text_member() -> None:
     """UTF-8, unescaped."""
     record = dataclasses.replace(_samples()[0].record, prompt="一只猫 ☆")
