@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.changes import Extension, RetryOrder
 from ddim_core.errors import OutputError, RunNotFoundError
 from ddim_core.storage.run_folder import REPORT_FOLDER
 from producer.report import beside, contents, render, write_report
+from producer.report.contents import Contents
+from producer.report.facts import read_facts
 from producer.verify import RunCheck
 from tests.unit.storage.runs import SmallRun, small_plan, write_run
 
@@ -200,6 +204,40 @@ def test_the_page_says_what_was_made(tmp_path: Path) -> None:
     plan = small_plan()
     for text in (plan.run_id, plan.model.name, plan.model.digest, "64 x 64", "Ascend910B", "scaled_linear", "host-1/1"):
         assert text in page
+
+
+def test_the_page_says_how_the_run_was_planned(tmp_path: Path) -> None:
+    """With what it was given after that: a run of a thousand images may have been planned as one of ten."""
+    facts = read_facts(write_run(str(tmp_path)))
+    extension = Extension(
+        created_at="2026-11-24T09:30:00Z",
+        first_chunk=2,
+        request_count=1,
+        image_count=1200,
+        chunk_count=600,
+        requests_digest="sha256:" + "ef" * 32,
+    )
+    order = RetryOrder(created_at="2026-11-25T00:00:00Z", name="ab" * 8, images=3, chunks=1)
+    plan = facts.plan.model_copy(
+        update={
+            "image_format": "webp",
+            "quality": 90,
+            "priority": "high",
+            "changes": (extension, order),
+            "defaults": {"negative_prompt": "<b>blur</b>", "scheduler": {"timestep_spacing": "trailing"}},
+        }
+    )
+    page = render.render(replace(facts, plan=plan), Contents("report/x"), links=False)
+    shown = [text.strip() for text in re.findall(r"<dt>(?:.*?)</dt><dd[^>]*>(.*?)</dd>", page)]
+    for text in (
+        "webdataset, webp, quality 90",
+        "high",
+        "2026-11-24 09:30 UTC: 1\u202f200 images",
+        "2026-11-25 00:00 UTC: 3 images",
+        "&lt;b&gt;blur&lt;/b&gt;",
+    ):
+        assert text in shown
+    assert any("trailing" in text for text in shown)
 
 
 def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
