@@ -26,6 +26,7 @@ from ddim_core.contracts.queue import (
     RunKeys,
     WorkerReport,
     celery_options,
+    queue_of,
 )
 from ddim_core.errors import BrokerError, InputError
 
@@ -33,6 +34,8 @@ BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 SCHEMES = ("redis", "rediss")
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5
+_CHUNKS_AT_ONCE = 10_000
+"""Redis answers nobody else while it works on a command."""
 
 
 class Broker:
@@ -68,32 +71,38 @@ class Broker:
     def register(self, plan: RunPlan, run_url: str, done: Iterable[int]) -> None:
         """Tell the workers that the run is to be finished, of which the chunks ``done`` are; forget earlier tries."""
         keys = RunKeys(plan.run_id)
+        chunks = sorted(done)
         with self._errors(), self._redis.pipeline() as pipe:
             pipe.delete(*keys.lasting())
-            for chunk in done:
-                pipe.sadd(keys.committed, chunk)
+            for first in range(0, len(chunks), _CHUNKS_AT_ONCE):
+                pipe.sadd(keys.committed, *chunks[first : first + _CHUNKS_AT_ONCE])
             pipe.hset(RUNS_KEY, plan.run_id, run_url)
             pipe.execute()
 
     def queue_chunks(self, plan: RunPlan, run_url: str, chunks: Iterable[int]) -> None:
-        """Send one message a chunk.
+        """Send one message a chunk, to the queue of the run's priority.
 
         Raises:
             BrokerError: Redis failed; some messages may have been sent.
         """
         messages = (ChunkMessage(run_url=run_url, run_id=plan.run_id, chunk=chunk) for chunk in chunks)
-        self._send(SAMPLE_CHUNK_TASK, messages)
+        self._send(SAMPLE_CHUNK_TASK, messages, queue_of(self._queue, plan.priority))
 
     def queue_finish(self, plan: RunPlan, run_url: str) -> None:
         """Ask for the manifest of a run whose chunks are all committed."""
-        self._send(FINISH_RUN_TASK, [FinishMessage(run_url=run_url, run_id=plan.run_id)])
+        message = FinishMessage(run_url=run_url, run_id=plan.run_id)
+        self._send(FINISH_RUN_TASK, [message], queue_of(self._queue, "high"))
 
     def leased_chunks(self, plan: RunPlan, chunks: list[int]) -> set[int]:
         """Return those of ``chunks`` that a worker holds now."""
         keys = RunKeys(plan.run_id)
+        held = set()
         with self._errors():
-            leases = self._redis.mget([keys.lease(chunk) for chunk in chunks]) if chunks else []
-        return {chunk for chunk, lease in zip(chunks, leases, strict=True) if lease is not None}
+            for first in range(0, len(chunks), _CHUNKS_AT_ONCE):
+                some = chunks[first : first + _CHUNKS_AT_ONCE]
+                leases = self._redis.mget([keys.lease(chunk) for chunk in some])
+                held |= {chunk for chunk, lease in zip(some, leases, strict=True) if lease is not None}
+        return held
 
     def progress(self, run_id: str) -> dict[int, tuple[int, int]]:
         """Return images made and failed by chunk, as far as Redis remembers."""
@@ -108,12 +117,12 @@ class Broker:
             reports = self._redis.mget(names) if names else []
         return list(_readable(reports))
 
-    def _send(self, task: str, messages: Iterable[ChunkMessage] | Iterable[FinishMessage]) -> None:
+    def _send(self, task: str, messages: Iterable[ChunkMessage] | Iterable[FinishMessage], queue: str) -> None:
         app = Celery("ddim-fleet-producer", set_as_current=False)
         app.conf.update(celery_options(self._url, self._queue))
         with self._errors(), app.producer_pool.acquire(block=True) as producer:
             for message in messages:
-                app.send_task(task, kwargs=message.model_dump(), producer=producer, retry=False)
+                app.send_task(task, kwargs=message.model_dump(), queue=queue, producer=producer, retry=False)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -115,7 +115,7 @@ def _in_lines(console: Console) -> Iterator[Draw]:
 
 
 def _phase(status: RunStatus) -> str:
-    if status.is_over or status.images_made + status.images_failed:
+    if status.is_over or status.state == "paused" or status.images_made + status.images_failed:
         return status.state
     if status.workers == 0:
         return "queued, no worker yet"

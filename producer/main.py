@@ -24,12 +24,19 @@ COMMANDS = {
     "status": "Print how far a run is.",
     "watch": "Follow a run until it ends.",
     "cancel": "Stop a run; what is finished of it is kept.",
-    "resume": "Queue what is missing of a run.",
+    "resume": "Queue what is missing of a run; with --failed, its failed images, too.",
+    "pause": "Have workers leave a run alone for a while.",
+    "continue": "Go on with a run that was paused.",
+    "failed": "List the images of a run that could not be made.",
+    "extend": "Add requests to a run.",
     "verify": "Check a finished run, file by file, against its manifest.",
+    "replay": "Make images of a run again, each from its row alone.",
     "report": "Write a run's report as a web page.",
     "doctor": "Say what is missing on this host, and how to mend it.",
 }
 """Name and help of each command; its module, ``producer.commands.<name>``, is imported when the command is used."""
+_MODULES = {"continue": "go_on"}
+"""Modules of commands whose name Python keeps for itself."""
 
 
 class LazyGroup(click.Group):
@@ -48,7 +55,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             close = get_close_matches(cmd_name, COMMANDS, n=1)
             ctx.fail(f"No such command {cmd_name!r}{f'; did you mean {close[0]}?' if close else '.'}")
-        command: click.Command = import_module(f"producer.commands.{cmd_name}").command
+        command: click.Command = import_module(f"producer.commands.{_MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ddim_core.contracts.manifest import Manifest
+from ddim_core.contracts.manifest import ManifestTotals
+from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import BrokerError, StorageError
+from ddim_core.storage.commits import Commits
 from ddim_core.storage.run_folder import RunFolder
 
 STORE_PATIENCE_S = 60.0
-State = Literal["queued", "running", "finished", "cancelled"]
+State = Literal["queued", "running", "paused", "finished", "cancelled"]
 
 _SPEED_WINDOW_S = 30.0
 """Images come in batches: a shorter window would make the speed jump with each."""
@@ -74,8 +76,10 @@ class RunProgress:
             RunNotFoundError: The folder holds no run.
         """
         self.plan = folder.read_plan()
+        self._commits = Commits.of(folder, self.plan)
         self._folder, self._board, self._clock = folder, board, clock
         self._done: dict[int, tuple[int, int]] = {}
+        self._kept: dict[int, tuple[int, int]] = {}
         self._samples: deque[tuple[float, int]] = deque()
         self._committed: set[int] = set()
         self._list_at = -math.inf
@@ -86,10 +90,17 @@ class RunProgress:
         Raises:
             StorageError: The store failed. A Redis that does not answer is no error.
         """
-        manifest = self._folder.read_manifest()
+        self._take_changes(self._folder.read_plan(self.plan))
+        manifest = self._folder.read_totals(self.plan)
         return self._finished(manifest) if manifest else self._unfinished()
 
-    def _finished(self, manifest: Manifest) -> RunStatus:
+    def _take_changes(self, plan: RunPlan) -> None:
+        """Start anew where the run was extended, or failed images of it are to be made again."""
+        if plan != self.plan:
+            self.plan, self._commits = plan, Commits.of(self._folder, plan)
+            self._done, self._kept, self._list_at = {}, {}, -math.inf
+
+    def _finished(self, manifest: ManifestTotals) -> RunStatus:
         return self._status(
             state="finished",
             counts=(manifest.images, manifest.failed),
@@ -99,14 +110,16 @@ class RunProgress:
         )
 
     def _unfinished(self) -> RunStatus:
-        cancelled = self._folder.is_cancelled()
-        committed = self._list_committed(at_once=cancelled)
-        live = {} if cancelled else self._live_counts()  # chunks in hand are dropped then
+        halted = self._folder.halted()
+        committed = self._list_committed(at_once=halted == "cancelled")
+        live = {} if halted else self._live_counts()  # chunks in hand are dropped then
         self._read_done(committed, live)
-        made, failed = _sum([*self._done.values(), *(count for chunk, count in live.items() if chunk not in committed)])
+        begun = {**self._read_kept(committed), **live}
+        in_hand = [count for chunk, count in begun.items() if chunk not in committed]
+        made, failed = _sum([*self._done.values(), *in_hand])
         reports = self._reports()
         return self._status(
-            state=self._state(bool(committed) or made + failed > 0, reports or []),
+            state=halted or self._state(bool(committed) or made + failed > 0, reports or []),
             counts=(made, failed),
             chunks_done=len(committed),
             reports=reports,
@@ -117,7 +130,7 @@ class RunProgress:
         """Return the chunks that are done, as of the last listing if that was lately."""
         began = self._clock()
         if at_once or began >= self._list_at:
-            self._committed = self._folder.committed_chunks()
+            self._committed = self._commits.chunks()
             ended = self._clock()
             self._list_at = ended + max(_LIST_EVERY_S, _LIST_SHARE * (ended - began))
         return self._committed
@@ -148,8 +161,6 @@ class RunProgress:
         )
 
     def _state(self, begun: bool, reports: list[WorkerReport]) -> State:
-        if self._folder.is_cancelled():
-            return "cancelled"
         return "running" if begun or self._held_by(reports) else "queued"
 
     def _held_by(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
@@ -171,14 +182,20 @@ class RunProgress:
     def _read_done(self, committed: set[int], live: dict[int, tuple[int, int]]) -> None:
         """Learn what new chunks came to: from Redis if it counted all their images, else from the store."""
         new = committed - self._done.keys()
-        self._done.update({chunk: live[chunk] for chunk in new if sum(live.get(chunk, ())) == self._size(chunk)})
-        unknown = sorted(new - self._done.keys())
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="read-stats") as readers:
-            for stats in readers.map(self._folder.read_stats, unknown):
-                self._done[stats.chunk] = (stats.images, stats.failed)
+        counted = {chunk for chunk in new if sum(live.get(chunk, ())) == self.plan.images_in(chunk)}
+        self._done.update({chunk: live[chunk] for chunk in counted})
+        self._done.update(self._read_stats(new - self._done.keys()))
 
-    def _size(self, chunk: int) -> int:
-        return min(self.plan.images_per_chunk, self.plan.image_count - chunk * self.plan.images_per_chunk)
+    def _read_kept(self, committed: set[int]) -> dict[int, tuple[int, int]]:
+        """Return what is made already of chunks whose failed images are to be made again."""
+        new = self._commits.ordered.keys() - committed - self._kept.keys()
+        self._kept.update({chunk: (images, 0) for chunk, (images, _) in self._read_stats(new).items()})
+        return self._kept
+
+    def _read_stats(self, chunks: set[int]) -> dict[int, tuple[int, int]]:
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="read-stats") as readers:
+            found = list(readers.map(self._folder.read_stats, sorted(chunks)))
+        return {stats.chunk: (stats.images, stats.failed) for stats in found}
 
     def _live_counts(self) -> dict[int, tuple[int, int]]:
         try:

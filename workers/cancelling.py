@@ -1,26 +1,30 @@
-"""Stops the chunks in hand of runs that were cancelled, between two images."""
+"""Stops the chunks in hand of runs that were cancelled or paused, between two steps."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
+from ddim_core.errors import RunHaltedError
 from ddim_core.storage.run_folder import RunFolder
 from workers.periodic import Periodic
 
-LOOK_INTERVAL_S = 3.0
-"""One look at the store for each run in hand: seldom enough for a bucket, and soon enough for who cancels."""
+Stop: TypeAlias = Callable[[RunHaltedError], None]
+
+LOOK_INTERVAL_S = 1.0
+"""Two small questions to the store for each run in hand: soon enough for who cancels, and no load for a bucket."""
 
 
 class CancelWatch:
-    """Looks every few seconds whether a run in hand was cancelled, which only its store knows."""
+    """Looks every second whether a run in hand was cancelled or paused, which only its store knows."""
 
     def __init__(self, interval_s: float = LOOK_INTERVAL_S) -> None:
         """Watch nothing yet."""
         self._lock = threading.Lock()
-        self._watched: list[tuple[RunFolder, Callable[[], None]]] = []
-        self._looking = Periodic("cancelled-runs", interval_s, self.look)
+        self._watched: list[tuple[RunFolder, Stop]] = []
+        self._looking = Periodic("halted-runs", interval_s, self.look)
 
     def start(self) -> None:
         """Begin to look."""
@@ -31,8 +35,8 @@ class CancelWatch:
         self._looking.stop()
 
     @contextmanager
-    def over(self, folder: RunFolder, stop: Callable[[], None]) -> Iterator[None]:
-        """Call ``stop``, perhaps more than once, if the run is cancelled while the block lasts."""
+    def over(self, folder: RunFolder, stop: Stop) -> Iterator[None]:
+        """Call ``stop``, perhaps more than once, if the run is cancelled or paused while the block lasts."""
         watched = (folder, stop)
         with self._lock:
             self._watched.append(watched)
@@ -51,7 +55,7 @@ class CancelWatch:
         with self._lock:
             watched = list(self._watched)
         folders = {folder.url: folder for folder, _ in watched}
-        cancelled = {url for url, folder in folders.items() if folder.is_cancelled()}
+        halted = {url: how for url, folder in folders.items() if (how := folder.halted()) is not None}
         for folder, stop in watched:
-            if folder.url in cancelled:
-                stop()
+            if folder.url in halted:
+                stop(RunHaltedError(f"the run was {halted[folder.url]}"))

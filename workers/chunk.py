@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from ddim_core.contracts.plan import ChunkItem, chunk_items
+from ddim_core.contracts.plan import ChunkItem, Priority, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import (
@@ -20,7 +20,7 @@ from ddim_core.errors import (
     HostError,
     InputError,
     OutputError,
-    RunCancelledError,
+    RunHaltedError,
     RunNotFoundError,
     StorageError,
 )
@@ -29,6 +29,7 @@ from workers.board import Board
 from workers.cancelling import CancelWatch
 from workers.commit import Clock, commit_chunk
 from workers.finish import Finisher
+from workers.keeping import Kept, read_kept
 from workers.lease import Leases
 from workers.making import ChunkMaker
 from workers.presence import Meter
@@ -79,9 +80,16 @@ class Attempt:
         self._check_count(len(items))
         return items
 
+    def kept(self) -> Kept:
+        """Return what is good of the chunk already, if its failed images are to be made again.
+
+        Raises:
+            StorageError: The store failed.
+        """
+        return read_kept(self.run.folder, self.chunk) if self.chunk in self.run.commits.ordered else Kept()
+
     def _check_count(self, count: int) -> None:
-        plan = self.run.plan
-        expected = min(plan.images_per_chunk, plan.image_count - self.chunk * plan.images_per_chunk)
+        expected = self.run.plan.images_in(self.chunk)
         if count != expected:
             place = f"{self.run.folder.url}/{chunk_path(self.chunk)}"
             raise ChunkDamagedError(f"a chunk must hold {expected} images, got {count} in {place}")
@@ -109,7 +117,7 @@ class ChunkWorker:
     encoders: ThreadPoolExecutor
     finisher: Finisher
     meter: Meter
-    requeue: Callable[[ChunkMessage], None]
+    requeue: Callable[[ChunkMessage, Priority], None]
     """Puts a message back where another worker may take it."""
     on_device_error: Callable[[], None]
     """Called when the device failed, which a new process may cure."""
@@ -119,7 +127,7 @@ class ChunkWorker:
     """Messages so far."""
 
     def sample(self, message: ChunkMessage) -> None:
-        """Make and commit the chunk, unless that is done, another worker is at it, or the run was cancelled."""
+        """Make and commit the chunk, unless that is done, another worker is at it, or the run was halted."""
         self.received += 1
         tally = Tally(self.board, message.run_id)
         lease = tally.keys.lease(message.chunk)
@@ -134,11 +142,11 @@ class ChunkWorker:
                 "a chunk was dropped, because its run cannot be seen from here",
                 extra={"action": "run_not_found", "chunk": message.chunk, "error": str(exc)},
             )
-        except RunCancelledError:
+        except RunHaltedError as exc:
             tally.put_down(message.chunk)
             log.info(
-                "a chunk was dropped, because its run was cancelled",
-                extra={"action": "chunk_cancelled", "run": message.run_id, "chunk": message.chunk},
+                "a chunk was dropped, because its run was cancelled or paused",
+                extra={"action": "chunk_dropped", "run": message.run_id, "chunk": message.chunk, "why": str(exc)},
             )
         except (StorageError, CancelledError) as exc:
             tally.give_back(message.chunk, PAUSE_S)
@@ -150,13 +158,12 @@ class ChunkWorker:
             self.leases.release(lease)
 
     def _with_lease(self, message: ChunkMessage, tally: Tally) -> None:
-        run = self.runs.open(message.run_url, message.run_id)
-        run.confirm()
+        run = self.runs.fresh(message.run_url, message.run_id)
         if message.chunk >= run.plan.chunk_count:
             log.error("a message named a chunk that the run does not have", extra={"action": "no_such_chunk"})
-        elif run.folder.is_committed(message.chunk):
+        elif run.commits.has(message.chunk):
             self._committed(run, tally.settle(message.chunk))
-        elif not run.folder.is_cancelled():
+        elif run.folder.halted() is None:
             tally.register(run.folder.url)
             self._attempt(Attempt(run, message.chunk, tally, tally.begin(message.chunk)), message)
 
@@ -165,7 +172,7 @@ class ChunkWorker:
             self._make(attempt)
         except ChunkDamagedError as exc:
             self._damaged(attempt, exc)
-        except (StorageError, CancelledError, RunCancelledError, RunNotFoundError):
+        except (StorageError, CancelledError, RunHaltedError, RunNotFoundError):
             attempt.tally.excuse(attempt.chunk)
             raise
         except (CheckpointError, HostError) as exc:
@@ -176,13 +183,13 @@ class ChunkWorker:
                 self.on_device_error()
 
     def _make(self, attempt: Attempt) -> None:
-        items = attempt.items()
+        items, kept = attempt.items(), attempt.kept()
         plan = attempt.run.plan
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
             loaded.sampler.prepare([Size.parse(size) for size in plan.sizes], thresholding=plan.thresholding)
-            records = RecordMaker(plan, loaded.facts, self.worker_id, attempt.number)
+            records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,
                 attempt.chunk,
@@ -190,18 +197,19 @@ class ChunkWorker:
                 self.encoders,
                 records,
                 attempt.tally,
-                Progress(attempt.tally, attempt.chunk, self.meter),
+                Progress(attempt.tally, attempt.chunk, self.meter, made=len(kept.rows)),
                 last=attempt.number >= MAX_ATTEMPTS,
             )
-            with self.cancels.over(attempt.run.folder, lambda: maker.stop(RunCancelledError("the run was cancelled"))):
-                rows = maker.make_one_by_one(items) if careful else maker.make(items)
-        self._commit(attempt, rows, records)
+            missing = kept.missing(items)
+            with self.cancels.over(attempt.run.folder, maker.stop):
+                rows = maker.make_one_by_one(missing) if careful else maker.make(missing)
+        self._commit(attempt, kept.with_made(rows), records)
 
     def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:
-        attempt.run.confirm()
-        stats = commit_chunk(attempt.run.folder, attempt.chunk, rows, records, attempt.clock)
+        run = attempt.run.again()
+        stats = commit_chunk(run.commits, attempt.chunk, rows, records, attempt.clock)
         if stats is None:
-            return self._committed(attempt.run, attempt.tally.settle(attempt.chunk))
+            return self._committed(run, attempt.tally.settle(attempt.chunk))
         log.info(
             "a chunk is committed",
             extra={
@@ -212,7 +220,7 @@ class ChunkWorker:
                 "seconds": stats.seconds,
             },
         )
-        return self._committed(attempt.run, attempt.tally.commit(attempt.chunk, stats.images, stats.failed))
+        return self._committed(run, attempt.tally.commit(attempt.chunk, stats.images, stats.failed))
 
     def _committed(self, run: OpenRun, committed: int) -> None:
         if committed >= run.plan.chunk_count:
@@ -247,7 +255,7 @@ class ChunkWorker:
                 extra={"action": "chunk_damaged", **attempt.facts(), "error": str(exc)},
             )
         folder = attempt.run.folder
-        left = set(range(attempt.run.plan.chunk_count)) - folder.committed_chunks()
+        left = set(range(attempt.run.plan.chunk_count)) - attempt.run.commits.chunks()
         if left <= attempt.tally.tried(MAX_ATTEMPTS):
             folder.cancel()
             log.error(
@@ -266,11 +274,12 @@ class ChunkWorker:
         else:
             attempt.tally.put_down(attempt.chunk)
             self.leases.release(attempt.tally.keys.lease(attempt.chunk))
-            self.requeue(message)
+            self.requeue(message, attempt.run.plan.priority)
             time.sleep(self.hold_off_s)
 
     def _commit_as_failed(self, attempt: Attempt, exc: Exception) -> None:
         facts = SamplerFacts(device_kind="none", device=self.device, slots=0, dtype="none", versions="{}")
-        records = RecordMaker(attempt.run.plan, facts, self.worker_id, attempt.number)
-        rows = [Made(records.failure(item, exc), None) for item in attempt.items()]
-        self._commit(attempt, rows, records)
+        kept = attempt.kept()
+        records = RecordMaker(attempt.run.plan, facts, self.worker_id, kept.attempts + attempt.number)
+        rows = [Made(records.failure(item, exc), None) for item in kept.missing(attempt.items())]
+        self._commit(attempt, kept.with_made(rows), records)

@@ -9,15 +9,9 @@ from datetime import datetime, timezone
 
 from ddim_core.contracts.manifest import ChunkStats, FileEntry
 from ddim_core.contracts.record import SUCCESS
-from ddim_core.storage.run_folder import (
-    RunFolder,
-    encode_part,
-    file_entry,
-    image_path,
-    part_path,
-    shard_path,
-    stats_path,
-)
+from ddim_core.storage.commits import Commits
+from ddim_core.storage.image_names import image_path
+from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path, stats_path
 from workers.encode import ShardSample, encode_shard
 from workers.records import Made, RecordMaker
 
@@ -36,7 +30,7 @@ class Clock:
 
 
 def commit_chunk(
-    folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker, clock: Clock
+    commits: Commits, chunk: int, rows: Sequence[Made], maker: RecordMaker, clock: Clock
 ) -> ChunkStats | None:
     """Write all files of a chunk and return its totals; None if another worker was faster, whose files are left.
 
@@ -47,8 +41,11 @@ def commit_chunk(
     """
     samples = [ShardSample(row.record, row.image) for row in rows if row.image is not None]
     shard = encode_shard(samples) if samples else None  # readers stumble over empty shards
-    if folder.is_committed(chunk):  # as late as can be: the other worker's shard may lack an image that this one has
+    folder = commits.folder
+    if commits.has(chunk):  # as late as can be: the other worker's shard may lack an image that this one has
         return None
+    if chunk in commits.ordered:
+        folder.remove_manifest()  # it lists what is replaced now
     files = [*_write_shard(folder, chunk, shard), *_image_entries(rows)]
     _delete_left_over(folder, chunk, rows, maker)
     part = encode_part([row.record for row in rows])
@@ -67,6 +64,7 @@ def commit_chunk(
     )
     folder.store.put(stats_path(chunk), stats.model_dump_json().encode())
     folder.store.put(part_path(chunk), part)
+    commits.settle(chunk)
     return stats
 
 
@@ -80,9 +78,9 @@ def _write_shard(folder: RunFolder, chunk: int, shard: bytes | None) -> list[Fil
 def _delete_left_over(folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker) -> None:
     """Delete what an earlier attempt wrote of images that now are failed rows: readers take whatever lies there."""
     failed = [row.record for row in rows if row.record.status != SUCCESS]
-    if maker.plan.container == "imagefolder":
+    if maker.plan.container != "webdataset":
         for record in failed:
-            folder.store.delete(image_path(record.key, record.format))
+            folder.store.delete(image_path(maker.plan, record.key, record.custom_id, record.image))
     elif len(failed) == len(rows):
         folder.store.delete(shard_path(chunk))
 

@@ -12,6 +12,8 @@ EXAMPLES = 5
 VALUES_KEPT = 12
 """Of a parameter with more values than these, the card gives the range."""
 NUMBERS = ("num_inference_steps", "guidance_scale", "guidance_rescale", "eta", "width", "height")
+COLUMNS = ("status", "size_bytes", "prompt", "scheduler", *NUMBERS)
+"""Of a row, all that is looked at."""
 SCHEDULER_WORDS = ("beta_schedule", "prediction_type", "timestep_spacing")
 
 

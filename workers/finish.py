@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
-import pyarrow as pa
-
-from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest
-from ddim_core.contracts.plan import Container, RunPlan
-from ddim_core.contracts.record import SUCCESS, Record
-from ddim_core.errors import StorageError
-from ddim_core.storage.run_folder import RunFolder, decode_part, file_entry, part_path
+from ddim_core.contracts.manifest import ChunkStats, FileEntry, ManifestTotals
+from ddim_core.contracts.plan import RunPlan
+from ddim_core.storage.manifest_file import FileList
+from ddim_core.storage.run_folder import MANIFEST, RunFolder, file_entry
 from workers.board import Board
-from workers.croissant import CROISSANT, croissant
+from workers.croissant import CROISSANT, LISTED_LIMIT, croissant, is_listed
 from workers.dataset_card import CARD, dataset_card
-from workers.dataset_facts import DatasetFacts
-from workers.encode import encode_lines
+from workers.dataset_facts import COLUMNS, DatasetFacts
+from workers.gather import chunk_ends
 from workers.lease import Leases
+from workers.metadata import MetadataTable
+from workers.results import ResultLines
 from workers.runs import OpenRun, Runs
 from workers.tally import Tally
 
 log = logging.getLogger(__name__)
 
-METADATA = "images/metadata.jsonl"
-"""Beside the images, where Hugging Face's imagefolder loader looks for it."""
-READERS = 16
-"""Small objects read at once: a store's delay, not its bandwidth, sets the pace."""
+
+class RowFile(Protocol):
+    """A file that is made from a run's rows when the run ends, and that its manifest lists."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Of the rows, as few as will do: each costs a large run seconds."""
+        ...
+
+    def add(self, row: Any) -> None:
+        """Take in the next row, an object with these columns; rows come in the order of their keys, failed ones too."""
+        ...
+
+    def write(self, folder: RunFolder) -> list[FileEntry]:
+        """Write the file, and return its entry; nothing if there is no need of it."""
+        ...
+
+
+def row_files(plan: RunPlan) -> list[RowFile]:
+    """Return what a run of this plan ends with, beside its card."""
+    files: list[RowFile] = [MetadataTable()] if plan.container == "imagefolder" else []
+    return [*files, ResultLines(plan)] if plan.results else files
 
 
 class Finisher:
@@ -53,117 +69,103 @@ class Finisher:
         if not self._leases.take(tally.keys.finishing):
             return False
         try:
-            whole = run.folder.read_manifest() is not None or self._write(run)
-            if whole:
+            run = run.again()
+            whole = run.folder.read_totals(run.plan) is not None or self._write(run)
+            if whole and self._is_current(run):
                 tally.forget()
                 self._runs.forget(run.folder.url, run.plan.run_id)
-            return whole
+                return True
+            return False
         finally:
             self._leases.release(tally.keys.finishing)
 
     def _write(self, run: OpenRun) -> bool:
-        run.confirm()
-        missing = set(range(run.plan.chunk_count)) - run.folder.committed_chunks()
+        missing = set(range(run.plan.chunk_count)) - run.commits.chunks()
         if missing:
             log.info(
                 "a run is not whole yet",
                 extra={"action": "run_incomplete", "run": run.plan.run_id, "missing": len(missing)},
             )
             return False
-        contents = Contents(run.plan.container)
-        with ThreadPoolExecutor(READERS, thread_name_prefix="finish") as readers:
-            for stats, records in _chunks(run, readers):
-                contents.add(stats, records)
-        manifest = add_up(run.plan, contents.stats, _write_card(run, contents))
-        run.confirm()  # adding up a large run takes minutes
-        run.folder.write_manifest(manifest)
+        contents = Contents()
+        files = row_files(run.plan)
+        for end in chunk_ends(run, [*COLUMNS, *(column for file in files for column in file.columns)]):
+            contents.add(end.stats, end.rows)
+            for row in end.rows:
+                for file in files:
+                    file.add(row)
+        written = [entry for file in files for entry in file.write(run.folder)]
+        totals = contents.totals(run.plan)
+        contents.files.extend([*written, *_write_card(run, contents, written)])
+        if not self._is_current(run):  # adding up a large run takes minutes
+            return False
+        run.folder.store.put(MANIFEST, contents.files.manifest(totals))
         log.info(
             "a run is whole",
-            extra={
-                "action": "run_finished",
-                "run": run.plan.run_id,
-                "images": manifest.images,
-                "failed": manifest.failed,
-            },
+            extra={"action": "run_finished", "run": run.plan.run_id, "images": totals.images, "failed": totals.failed},
         )
         return True
 
-
-def add_up(plan: RunPlan, stats: Iterable[ChunkStats], extra: Iterable[FileEntry] = ()) -> Manifest:
-    """Return the manifest of a run with these chunks; it holds nothing that depends on when or by whom it is made."""
-    totals = sorted(stats, key=lambda chunk: chunk.chunk)
-    started = min(datetime.fromisoformat(chunk.started_at) for chunk in totals)
-    finished = max(datetime.fromisoformat(chunk.finished_at) for chunk in totals)
-    return Manifest(
-        run_id=plan.run_id,
-        images=sum(chunk.images for chunk in totals),
-        failed=sum(chunk.failed for chunk in totals),
-        chunks=len(totals),
-        model=plan.model.name,
-        model_digest=plan.model.digest,
-        started_at=started.isoformat(timespec="milliseconds"),
-        finished_at=finished.isoformat(timespec="milliseconds"),
-        seconds=round((finished - started).total_seconds(), 3),
-        files=(*(entry for chunk in totals for entry in chunk.files), *extra),
-    )
+    def _is_current(self, run: OpenRun) -> bool:
+        """Return whether nothing was added to the run meanwhile; if so, have the reconciler look after it again."""
+        if run.again() is run:
+            return True
+        Tally(self._board, run.plan.run_id).register(run.folder.url)
+        return False
 
 
 @dataclass(slots=True)
 class Contents:
-    """What a run turned out to hold, chunk by chunk."""
+    """What a run turned out to hold; of its chunks, only sums are kept."""
 
-    container: Container
-    stats: list[ChunkStats] = field(default_factory=list)
+    chunks: int = 0
+    images: int = 0
+    failed: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
     facts: DatasetFacts = field(default_factory=DatasetFacts)
-    lines: bytearray = field(default_factory=bytearray)
-    """What ``METADATA`` will say of the images, where they are files."""
+    files: FileList = field(default_factory=FileList)
+    described: list[FileEntry] = field(default_factory=list)
+    """Files of the chunks that the card for machines may list, no more than make it leave them out."""
 
-    def add(self, stats: ChunkStats, records: Iterable[Record]) -> None:
+    def add(self, stats: ChunkStats, rows: Iterable[Any] = ()) -> None:
         """Take one more chunk in; they come in their order."""
-        self.stats.append(stats)
-        for record in records:
-            self.facts.add(record)
-            if record.status == SUCCESS and self.container == "imagefolder":
-                self.lines += encode_lines([_metadata_row(record)])
+        started, finished = datetime.fromisoformat(stats.started_at), datetime.fromisoformat(stats.finished_at)
+        self.started_at = min(self.started_at or started, started)
+        self.finished_at = max(self.finished_at or finished, finished)
+        self.chunks += 1
+        self.images += stats.images
+        self.failed += stats.failed
+        self.files.extend(stats.files)
+        if len(self.described) <= LISTED_LIMIT:
+            self.described.extend(filter(is_listed, stats.files))
+        for row in rows:
+            self.facts.add(row)
+
+    def totals(self, plan: RunPlan) -> ManifestTotals:
+        """Return what the run came to; nothing in it depends on when or by whom it is added up."""
+        assert self.started_at is not None and self.finished_at is not None
+        return ManifestTotals(
+            run_id=plan.run_id,
+            generation=plan.generation,
+            images=self.images,
+            failed=self.failed,
+            chunks=self.chunks,
+            model=plan.model.name,
+            model_digest=plan.model.digest,
+            started_at=self.started_at.isoformat(timespec="milliseconds"),
+            finished_at=self.finished_at.isoformat(timespec="milliseconds"),
+            seconds=round((self.finished_at - self.started_at).total_seconds(), 3),
+        )
 
 
-def _chunks(run: OpenRun, readers: ThreadPoolExecutor) -> Iterator[tuple[ChunkStats, list[Record]]]:
-    """Yield totals and rows of all chunks in their order, with no more than ``READERS`` of them in memory."""
-    for first in range(0, run.plan.chunk_count, READERS):
-        chunks = range(first, min(first + READERS, run.plan.chunk_count))
-        yield from readers.map(lambda chunk: _read_chunk(run.folder, chunk), chunks)
-
-
-def _read_chunk(folder: RunFolder, chunk: int) -> tuple[ChunkStats, list[Record]]:
-    """Return a chunk's totals, with the entry of the part as it lies there, and its rows.
-
-    Where two workers committed one chunk at once, totals and part may be of different ones: same images, other seconds.
-    """
-    path = part_path(chunk)
-    part, stats = folder.store.get(path), folder.read_stats(chunk)
-    try:
-        records = decode_part(part)
-    except (pa.ArrowException, TypeError) as exc:
-        raise StorageError(f"{folder.url}/{path} is damaged: {exc}") from exc
-    files = (*(entry for entry in stats.files if entry.path != path), file_entry(path, part))
-    images = sum(record.status == SUCCESS for record in records)
-    return stats.model_copy(update={"files": files, "images": images, "failed": len(records) - images}), records
-
-
-def _write_card(run: OpenRun, contents: Contents) -> list[FileEntry]:
-    """Write what makes the run a dataset that others can load, and return the entries of it."""
-    entries = []
-    if run.plan.container == "imagefolder":
-        metadata = bytes(contents.lines)
-        run.folder.store.put(METADATA, metadata)
-        entries.append(file_entry(METADATA, metadata))
-    files = [entry for each in contents.stats for entry in each.files]
-    described = croissant(run.plan, contents.facts.images, [*files, *entries])
+def _write_card(run: OpenRun, contents: Contents, beside: Iterable[FileEntry]) -> Iterator[FileEntry]:
+    """Write what makes the run a dataset that others can load, and yield the entries of it."""
+    described = croissant(run.plan, contents.facts.images, [*contents.described, *beside])
     for path, data in {CARD: dataset_card(run.plan, contents.facts), CROISSANT: described}.items():
         if _is_free(run, path):
             run.folder.store.put(path, data)
-            entries.append(file_entry(path, data))
-    return entries
+            yield file_entry(path, data)
 
 
 def _is_free(run: OpenRun, path: str) -> bool:
@@ -178,16 +180,3 @@ def _is_free(run: OpenRun, path: str) -> bool:
             extra={"action": "card_not_written", "run": run.plan.run_id, "path": path},
         )
     return free
-
-
-def _metadata_row(record: Record) -> dict[str, Any]:
-    return {
-        "file_name": f"{record.key}.{record.format}",
-        "text": record.prompt,
-        "negative_prompt": record.negative_prompt,
-        "custom_id": record.custom_id,
-        "seed": record.seed,
-        "num_inference_steps": record.num_inference_steps,
-        "guidance_scale": record.guidance_scale,
-        "eta": record.eta,
-    }

@@ -17,7 +17,7 @@ from celery.platforms import SecurityWarning
 from celery.worker import state as celery_state
 from pydantic import ValidationError
 
-from ddim_core.contracts.queue import FinishMessage
+from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
 from workers.board import Board
 from workers.chunk import ChunkWorker
@@ -84,7 +84,7 @@ class WorkerProcess:
             encoders=self._encoders,
             finisher=self._finisher,
             meter=self._meter,
-            requeue=lambda message: self._outbox.chunks([message]),
+            requeue=lambda message, priority: self._outbox.chunks([message], priority),
             on_device_error=self._restart,
         )
 
@@ -141,7 +141,7 @@ class WorkerProcess:
             hostname=f"{self._settings.device.label}-{os.getpid()}@{socket.gethostname()}",
             pool="threads",
             concurrency=self._settings.chunks_in_flight,
-            queues=[self._settings.queue],
+            queues=queues_of(self._settings.queue),
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,
@@ -166,8 +166,7 @@ class WorkerProcess:
 
     def _finish(self, message: FinishMessage) -> None:
         try:
-            run = self._runs.open(message.run_url, message.run_id)
-            self._finisher.finish(run)
+            self._finisher.finish(self._runs.open(message.run_url, message.run_id))
         except (InputError, StorageError) as exc:
             if isinstance(exc, RunNotFoundError):
                 self._runs.forget(message.run_url, message.run_id)

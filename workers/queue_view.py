@@ -1,4 +1,4 @@
-"""A look at the queue: which chunks of which runs wait in it."""
+"""A look at the queues: which chunks of which runs wait in them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pydantic import ValidationError
 from redis import Redis
 
-from ddim_core.contracts.queue import SAMPLE_CHUNK_TASK, ChunkMessage
+from ddim_core.contracts.queue import SAMPLE_CHUNK_TASK, ChunkMessage, queues_of
 from workers.board import Board
 
 PAGE = 1000
@@ -22,12 +22,12 @@ Queued = frozenset[tuple[str, int]]
 
 
 class QueueView:
-    """Reads the queue, often when it is empty and seldom when it is long."""
+    """Reads the queues of all priorities, often when they are empty and seldom when they are long."""
 
     def __init__(self, board: Board, queue: str) -> None:
-        """Look at the list ``queue``."""
+        """Look at ``queue`` and those for other priorities."""
         self._board = board
-        self._queue = queue
+        self._queues = queues_of(queue)
         self._next_scan_at = 0.0
 
     def queued(self) -> Queued | None:
@@ -35,7 +35,7 @@ class QueueView:
 
         The queue moves while it is read, so a message can be missed: believe only what two looks agree on.
         """
-        waiting = self._board.ask(lambda redis: redis.llen(self._queue), otherwise=None)
+        waiting = self._board.ask(lambda redis: sum(map(redis.llen, self._queues)), otherwise=None)
         if waiting == 0:
             return frozenset()
         began = time.monotonic()
@@ -48,10 +48,11 @@ class QueueView:
 
     def _scan(self, redis: Redis) -> Queued:
         found: set[tuple[str, int]] = set()
-        start = 0
-        while page := redis.lrange(self._queue, start, start + PAGE - 1):
-            found.update(named for item in page if (named := named_chunk(item)) is not None)
-            start += PAGE
+        for queue in self._queues:
+            start = 0
+            while page := redis.lrange(queue, start, start + PAGE - 1):
+                found.update(named for item in page if (named := named_chunk(item)) is not None)
+                start += PAGE
         return frozenset(found)
 
 

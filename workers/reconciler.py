@@ -97,8 +97,8 @@ class Reconciler:
 
     def _register_if_unfinished(self, run: OpenRun) -> None:
         run_id = run.plan.run_id
-        run.confirm()
-        if run.folder.is_cancelled() or run.folder.read_manifest() is not None:
+        run = run.again()
+        if _is_over(run):
             self._runs.forget(run.folder.url, run_id)
         else:
             Tally(self._board, run_id).register(run.folder.url)
@@ -130,24 +130,25 @@ class Reconciler:
         if queued is None or requeued:
             return
         noted = self._members(_keys(run).committed)
-        waiting = {chunk for run_id, chunk in queued if run_id == run.plan.run_id}
+        seen_to = leased | {chunk for run_id, chunk in queued if run_id == run.plan.run_id}
         done = watch.committed | noted
-        missing = set(range(run.plan.chunk_count)) - done - leased - waiting
-        if missing or len(done) >= run.plan.chunk_count:
-            self._compare_with_store(run, watch, missing)
+        if len(done) >= run.plan.chunk_count or len(done | seen_to) < run.plan.chunk_count:
+            self._compare_with_store(run, watch, seen_to)
         else:
             watch.missing = set()
 
-    def _compare_with_store(self, run: OpenRun, watch: Watch, missing: set[int]) -> None:
+    def _compare_with_store(self, run: OpenRun, watch: Watch, seen_to: set[int]) -> None:
         if time.monotonic() < watch.next_listing_at:
             return None
-        run.confirm()
-        if self._is_over(run):
+        run = self._runs.fresh(run.folder.url, run.plan.run_id)
+        if _is_over(run):
+            return self._let_go(run)
+        if run.folder.is_paused():  # its chunks are not lost; whoever goes on with it takes the mark away
             return None
         _list(run, watch)
         if len(watch.committed) >= run.plan.chunk_count:
             return self._finish(run, watch)
-        missing -= watch.committed
+        missing = set(range(run.plan.chunk_count)) - watch.committed - seen_to
         self._queue_again(run, missing & watch.missing)
         watch.missing = missing
         return None
@@ -185,7 +186,7 @@ class Reconciler:
         return bool(dead)
 
     def _settled(self, run: OpenRun, chunk: int) -> bool:
-        if run.folder.is_committed(chunk):
+        if run.commits.has(chunk):
             Tally(self._board, run.plan.run_id).settle(chunk)
             return True
         return False
@@ -211,14 +212,11 @@ class Reconciler:
 
     def _send(self, run: OpenRun, chunk: int, *, front: bool = False) -> None:
         message = ChunkMessage(run_url=run.folder.url, run_id=run.plan.run_id, chunk=chunk)
-        self._outbox.chunks([message], front=front)
+        self._outbox.chunks([message], run.plan.priority, front=front)
 
-    def _is_over(self, run: OpenRun) -> bool:
-        if not (run.folder.is_cancelled() or run.folder.read_manifest() is not None):
-            return False
+    def _let_go(self, run: OpenRun) -> None:
         Tally(self._board, run.plan.run_id).forget()
         self._runs.forget(run.folder.url, run.plan.run_id)
-        return True
 
     def _finish(self, run: OpenRun, watch: Watch) -> None:
         if time.monotonic() - watch.finish_sent_at < REQUEUE_S:
@@ -227,10 +225,14 @@ class Reconciler:
         self._outbox.finish(FinishMessage(run_url=run.folder.url, run_id=run.plan.run_id))
 
 
+def _is_over(run: OpenRun) -> bool:
+    return run.folder.is_cancelled() or run.folder.read_totals(run.plan) is not None
+
+
 def _list(run: OpenRun, watch: Watch) -> None:
     """Read from the store which chunks are committed, and set the earliest time to do so again by what it cost."""
     began = time.monotonic()
-    watch.committed = run.folder.committed_chunks()
+    watch.committed = run.commits.chunks()
     cost_s = time.monotonic() - began
     watch.next_listing_at = began + LISTING_COST_FACTOR * cost_s
 

@@ -160,14 +160,14 @@ class Tally:
 class Progress:
     """Counts the images of one chunk, from whichever thread finishes one, and notes them a few times a second."""
 
-    def __init__(self, tally: Tally, chunk: int, meter: Meter) -> None:
-        """Start from zero, also in Redis at the first image, where an earlier attempt may have left its count."""
+    def __init__(self, tally: Tally, chunk: int, meter: Meter, *, made: int = 0) -> None:
+        """Start from ``made``, also in Redis at the first image, where an earlier attempt may have left its count."""
         self._tally = tally
         self._chunk = chunk
         self._meter = meter
         self._lock = threading.Lock()
         self._noted_at = 0.0
-        self.made = 0
+        self.made = made
         self.failed = 0
 
     def add(self, *, made: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from ddim_core.contracts.queue import queues_of
 from workers.board import Board
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Watchdog:
     def __init__(self, board: Board, queue: str, *, restart: Callable[[], None], abort: Callable[[], None]) -> None:
         """End the process by ``restart``, which finishes what is in hand, or by ``abort`` where that cannot be done."""
         self._board = board
-        self._queue = queue
+        self._queues = queues_of(queue)
         self._restart = restart
         self._abort = abort
         self._idle_checks = 0
@@ -44,7 +45,7 @@ class Watchdog:
         """
         moved = (received, done) != self._last
         self._last = (received, done)
-        waiting = self._board.ask(lambda redis: redis.llen(self._queue), otherwise=0)
+        waiting = self._board.ask(lambda redis: sum(map(redis.llen, self._queues)), otherwise=0)
         self._idle_checks = 0 if moved or busy or not waiting else self._idle_checks + 1
         self._stalled_checks = 0 if moved or not busy else self._stalled_checks + 1
         if self._idle_checks == IDLE_CHECKS:

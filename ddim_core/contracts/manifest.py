@@ -36,13 +36,15 @@ class ChunkStats(BaseModel):
     """The shard (absent if no image was made) or images, then the part."""
 
 
-class Manifest(BaseModel):
-    """Totals of a run and every file of it."""
+class ManifestTotals(BaseModel):
+    """What a run came to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     run_id: str
+    generation: int = 0
+    """Of the plan that it holds for: one with more changes is not whole yet."""
     images: int
     failed: int
     chunks: int
@@ -52,4 +54,9 @@ class Manifest(BaseModel):
     finished_at: str
     seconds: float
     """From the first chunk's start to the last one's commit."""
+
+
+class Manifest(ManifestTotals):
+    """Totals of a run and every file of it, which come last: readers in a hurry take the beginning."""
+
     files: tuple[FileEntry, ...]

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ddim_core.contracts.plan import Priority
+
 SAMPLE_CHUNK_TASK = "ddim_fleet.sample_chunk"
 FINISH_RUN_TASK = "ddim_fleet.finish_run"
 
@@ -50,6 +52,16 @@ class FinishMessage(BaseModel):
     run_id: str = Field(pattern=r"^[a-z0-9-]{8,64}$")
 
 
+def queue_of(queue: str, priority: Priority) -> str:
+    """Return the list in Redis that holds the messages of this priority."""
+    return queue if priority == "normal" else f"{queue}.{priority}"
+
+
+def queues_of(queue: str) -> list[str]:
+    """Return the lists of all priorities in the order in which workers empty them."""
+    return [queue_of(queue, priority) for priority in ("high", "normal", "low")]
+
+
 def celery_options(broker_url: str, queue: str = DEFAULT_QUEUE) -> dict[str, Any]:
     """Return Celery's configuration: JSON, late acknowledgement, no results, a connection that notices its death."""
     return {
@@ -65,6 +77,8 @@ def celery_options(broker_url: str, queue: str = DEFAULT_QUEUE) -> dict[str, Any
         "broker_connection_max_retries": None,
         "broker_transport_options": {
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "priority_steps": [0],  # kombu's own priorities; here each has a queue
+            "queue_order_strategy": "priority",  # the first queue that is not empty, in the order of ``queues_of``
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
             "health_check_interval": 5,

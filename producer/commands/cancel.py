@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ddim_core.storage.run_folder import RunFolder
-from producer.submission import cancel
+from producer.run_life import cancel
 
 
 @click.command("cancel")

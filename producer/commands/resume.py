@@ -8,15 +8,22 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
 from producer.display import counted
-from producer.submission import resume
+from producer.failures import retry_failed
+from producer.run_life import resume
 
 
 @click.command("resume")
 @click.argument("run_url")
+@click.option("--failed", is_flag=True, help="Make failed images again, too; good ones stay as they are.")
 @broker_option
-def command(run_url: str, *, broker: str | None) -> None:
+def command(run_url: str, *, failed: bool, broker: str | None) -> None:
     """Queue the chunks of the run at RUN_URL that are not in its store yet; what is there stays as it is."""
     folder = RunFolder(run_url)
+    if failed:
+        images = retry_failed(folder, Broker(broker))
+        line = f"{counted(images, 'failed image')} of {folder.url} will be made again"
+        click.echo(line if images else f"no failed image in {folder.url}", err=True)
+        return
     count = resume(folder, Broker(broker))
     click.echo(
         f"queued {counted(count, 'chunk')} of {folder.url}" if count else f"nothing to queue of {folder.url}", err=True

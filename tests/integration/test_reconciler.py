@@ -19,6 +19,7 @@ from ddim_core.contracts.queue import (
     ChunkMessage,
     RunKeys,
     WorkerReport,
+    queue_of,
     worker_key,
 )
 from ddim_core.contracts.record import FAILED
@@ -75,7 +76,7 @@ class Bench:
             encoders=self.encoders,
             finisher=Finisher(self.board, self.leases, self.runs),
             meter=Meter(),
-            requeue=lambda message: self.outbox.chunks([message]),
+            requeue=lambda message, priority: self.outbox.chunks([message], priority),
             on_device_error=self.count_device_error,
             hold_off_s=0,
         )
@@ -194,7 +195,7 @@ def test_a_run_whose_chunks_are_all_committed_is_finished(bench: Bench, folder: 
         bench.redis.delete(keys(folder).committed)
     assert folder.read_manifest() is None
     bench.round()
-    (item,) = bench.redis.lrange(DEFAULT_QUEUE, 0, -1)
+    (item,) = bench.redis.lrange(queue_of(DEFAULT_QUEUE, "high"), 0, -1)
     assert "finish_run" in item
     assert bench.chunks.finisher.finish(bench.runs.open(folder.url, keys(folder).run_id))
     bench.round()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.changes import Extension, RetryList, RetryOrder
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import BrokerError, RunNotFoundError
+from ddim_core.storage.changes import add_change, write_retry_list
 from ddim_core.storage.run_folder import RunFolder
 from producer.progress import RunProgress
 from tests.unit.producer.runs import RUN_ID, commit, finish, written_run
@@ -128,6 +131,46 @@ def test_a_cancelled_run_is_over(folder: RunFolder, board: FakeBoard) -> None:
     folder.cancel()
     status = RunProgress(folder, board).read()
     assert (status.state, status.is_over, status.images_made) == ("cancelled", True, 4)
+
+
+def test_a_paused_run_is_not_over(folder: RunFolder, board: FakeBoard) -> None:
+    """Whoever watches it waits; what was in hand is dropped and does not count."""
+    commit(folder, 0, made=4)
+    board.counts = {1: (3, 0)}
+    folder.pause()
+    status = RunProgress(folder, board).read()
+    assert (status.state, status.is_over, status.images_made, status.eta_s) == ("paused", False, 4, None)
+    folder.cancel()
+    assert RunProgress(folder, board).read().state == "cancelled"
+
+
+def test_a_run_that_is_extended_while_it_is_watched_has_more_to_do(folder: RunFolder, board: FakeBoard) -> None:
+    """Also where it was finished a moment ago."""
+    progress = RunProgress(folder, board)
+    finish(folder, made=10)
+    assert progress.read().is_over
+    more = Extension(
+        created_at="", first_chunk=3, request_count=5, image_count=5, chunk_count=2, requests_digest="sha256:0"
+    )
+    assert add_change(folder.store, folder.read_plan(), more) is not None
+    status = progress.read()
+    assert (status.is_over, status.images_total, status.chunks_total) == (False, 15, 5)
+
+
+def test_good_images_count_while_failed_ones_are_made_again(folder: RunFolder, board: FakeBoard) -> None:
+    """The chunk is not done, and yet most of it is there."""
+    for chunk, (made, failed) in enumerate([(3, 1), (4, 0), (2, 0)]):
+        commit(folder, chunk, made=made, failed=failed)
+    clock = Clock()
+    progress = RunProgress(folder, board, clock)
+    assert (progress.read().images_made, progress.read().images_failed) == (9, 1)
+    order = RetryOrder(created_at="", name="0123456789abcdef", images=1, chunks=1)
+    write_retry_list(folder.store, order, RetryList(parts={0: hashlib.sha256(b"").hexdigest()}))
+    add_change(folder.store, folder.read_plan(), order)
+    status = progress.read()
+    assert (status.images_made, status.images_failed, status.chunks_done) == (9, 0, 2)
+    board.counts = {0: (4, 0)}
+    assert progress.read().images_made == 10
 
 
 def test_the_speed_is_that_of_the_last_readings(folder: RunFolder, board: FakeBoard) -> None:

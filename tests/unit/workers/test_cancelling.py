@@ -1,26 +1,30 @@
-"""Who is told that a run was cancelled."""
+"""Who is told that a run was cancelled or paused."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ddim_core.errors import RunHaltedError
 from ddim_core.storage.run_folder import RunFolder
 from workers.cancelling import CancelWatch
 
 
-def test_only_chunks_in_hand_of_cancelled_runs_are_stopped(tmp_path: Path) -> None:
-    """All chunks of such a run, and none that has ended."""
+def test_only_chunks_in_hand_of_halted_runs_are_stopped(tmp_path: Path) -> None:
+    """All chunks of such a run, each with the reason, and none that has ended."""
     watch, stopped = CancelWatch(), list[str]()
-    cancelled, other = RunFolder(str(tmp_path / "a")), RunFolder(str(tmp_path / "b"))
-    with (
-        watch.over(cancelled, lambda: stopped.append("first")),
-        watch.over(RunFolder(cancelled.url), lambda: stopped.append("second")),
-        watch.over(other, lambda: stopped.append("other")),
-    ):
+
+    def stop(why: RunHaltedError) -> None:
+        stopped.append(str(why))
+
+    first, other = RunFolder(str(tmp_path / "a")), RunFolder(str(tmp_path / "b"))
+    with watch.over(first, stop), watch.over(RunFolder(first.url), stop), watch.over(other, stop):
         watch.look()
         assert stopped == []
-        cancelled.cancel()
+        first.pause()
         watch.look()
-        assert stopped == ["first", "second"]
+        assert stopped == ["the run was paused"] * 2
+        first.cancel()
+        watch.look()
+        assert stopped[2:] == ["the run was cancelled"] * 2
     watch.look()
-    assert stopped == ["first", "second"]
+    assert len(stopped) == 4

@@ -11,7 +11,7 @@ import pytest
 
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import DeviceError, InputError, RunCancelledError, SampleError, StorageError
+from ddim_core.errors import DeviceError, InputError, RunHaltedError, SampleError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from tests.unit.workers.samples import ScriptedSampler, items, loaded, picture, records
 from workers.board import Board
@@ -172,11 +172,11 @@ def test_a_chunk_that_is_stopped_ends_with_the_reason_and_frees_the_device(
 
     for count in (20, 6):  # more than there is room for, and fewer
         maker = make(Held(), tmp_path, encoders)
-        timer = threading.Timer(0.1, maker.stop, [RunCancelledError("the run was cancelled")])
+        timer = threading.Timer(0.1, maker.stop, [RunHaltedError("the run was cancelled")])
         timer.start()
-        with pytest.raises(RunCancelledError):
+        with pytest.raises(RunHaltedError):
             maker.make(items(count))
         timer.join()
         assert all(image.cancelled() for image in submitted)
-        with pytest.raises(RunCancelledError):
+        with pytest.raises(RunHaltedError):
             maker.make_one_by_one(items(1))
