@@ -252,7 +252,7 @@ def test_a_part_of_the_fleet_that_dies_ends_the_run(home: Path, victim: str, nam
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run"], r"Missing argument 'PROMPTS'\. \(see 'ddim-fleet run --help'\)"),
+        (["run"], r"Missing argument 'PROMPTS\.\.\.'\. \(see 'ddim-fleet run --help'\)"),
         (["run", "p.txt", "--resume", "x"], r"--resume must stand alone or with --devices, got PROMPTS\. \(see .*"),
         (
             [

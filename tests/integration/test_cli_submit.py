@@ -164,7 +164,7 @@ BAD_USES = {
         r"the name of a prompts file must end in one of \.jsonl, .*, got 'p\.xyz'; .*",
     ),
     "no out": (["p.jsonl"], r"Missing option '--out'\. \(see 'ddim-fleet submit --help'\)"),
-    "no prompts": (["--out", "out"], r"Missing argument 'PROMPTS'\. \(see 'ddim-fleet submit --help'\)"),
+    "no prompts": (["--out", "out"], r"Missing argument 'PROMPTS\.\.\.'\. \(see 'ddim-fleet submit --help'\)"),
     "no such option": (["p.jsonl", "--ot", "x"], r"No such option.*--ot.*"),
     "a word for a number": (["p.jsonl", "--out", "out", "--eta", "x"], r"Invalid value for '--eta': .*"),
     "bad default": (["p.jsonl", "--out", "out", "--eta", "2"], r"1 fault in the requests; .*"),

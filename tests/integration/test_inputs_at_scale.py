@@ -99,12 +99,15 @@ def test_a_plan_writes_and_queues_nothing(fleet: FleetCommand, board: redis.Redi
     assert (estimate["steps"], estimate["denoiser_evaluations"]) == (2000, 2000)
     text = fleet("run", "p.jsonl", "--out", "out", "--plan").stdout
     assert "images        100 in 15 chunks of up to 7\n" in text
+    fleet.write("lists.json", '{"colour": ["red", "blue", "green"]}')
+    fleet.write("t.txt", "a {colour} star\na {{circle}}\n")
+    assert json.loads(fleet("run", "t.txt", "--lists", "lists.json", "--plan", "--json").stdout)["requests"] == 4
     fleet.write("bad.jsonl", '{"prompt": ""}\n')
     assert fleet("run", "bad.jsonl", "--plan").returncode == 1
     assert fleet("submit", "p.jsonl", "--out", "out", "--json").stderr.startswith(
         "ddim-fleet: error: --json and --speed-from must stand with --plan."
     )
-    assert board.dbsize() == 0 and fleet.names() == ["bad.jsonl", "p.jsonl"]
+    assert board.dbsize() == 0 and fleet.names() == ["bad.jsonl", "lists.json", "p.jsonl", "t.txt"]
 
 
 def test_a_batch_file_ends_as_result_and_error_lines(
