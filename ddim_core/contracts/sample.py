@@ -118,6 +118,12 @@ class Counters:
         """Share of the slots that held a running sample, over all steps, in [0, 1]."""
         return self.full_steps / self.steps if self.steps else 0.0
 
+    @property
+    def images_per_s(self) -> float:
+        """Images in a second of work: loading, warm-up and waiting for requests are left out."""
+        work_s = sum(self.seconds.get(stage, 0.0) for stage in ("text", "denoise", "decode", "read"))
+        return self.images / work_s if work_s else 0.0
+
 
 class Sampler(Protocol):
     """What makes images in a worker: MindSpore on one device (``SamplingService``), or a simulated device."""

@@ -97,8 +97,8 @@ def peak_memory_bytes() -> int:
 
 
 def total_memory_bytes() -> int | None:
-    """Return the memory of the device; None on the CPU, where it is everybody's."""
-    return int(ms.hal.get_device_properties(0).total_memory) if _on_ascend() else None
+    """Return the memory of the device; None on the CPU, where it is everybody's, and where MindSpore does not tell."""
+    return int(ms.hal.get_device_properties(0).total_memory) or None if _on_ascend() else None
 
 
 def release_memory() -> None:

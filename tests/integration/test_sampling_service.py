@@ -203,12 +203,11 @@ def test_steady_work_compiles_nothing(studio: Studio, alone: list[str]) -> None:
 
 
 def test_a_size_is_compiled_before_its_first_sample(studio: Studio) -> None:
-    """With dynamic thresholding too, if the run says so; the samples wait for no compiler then."""
-    studio.service.prepare([Size(32, 48)], thresholding=True)
+    """They wait for no compiler then, whatever their options."""
+    studio.service.prepare([Size(32, 48)])
     before = studio.service.counters()
-    thresholding = scheduled(thresholding=True, sample_max_value=1.5)
     small = replace(SPEC, height=32, width=48)
-    futures = [studio.service.submit(spec) for spec in (small, replace(small, schedule=thresholding, eta=0.5))]
+    futures = [studio.service.submit(spec) for spec in (small, replace(small, seed=3, eta=0.5))]
     assert [future.result(WAIT_S).pixels.shape for future in futures] == [(32, 48, 3)] * 2
     after = studio.service.counters()
     assert (after.graphs, after.graphs_since_warm_up) == (before.graphs, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from mindspore import Tensor, nn, ops  # noqa: E402 - needs MindSpore
 
 from ddim_core.contracts.sample import SampleSpec  # noqa: E402
 from ddim_core.errors import SampleError  # noqa: E402
+from ddim_core.sampling.drawing import page_steps  # noqa: E402
 from ddim_core.sampling.engine import Engine, Sample  # noqa: E402
 from ddim_core.sampling.noise import initial_noise, step_noise  # noqa: E402
 from ddim_core.sampling.runner import DeviceRunner, Job  # noqa: E402
@@ -162,6 +164,8 @@ VARIETY: dict[str, SampleSpec] = {
     "thresholded low": with_schedule(thresholding=True, dynamic_thresholding_ratio=0.7, sample_max_value=3.0),
     "eta 0.5": replace(BASE, eta=0.5),
     "eta 1, zero terminal SNR": replace(with_schedule(**ZERO_SNR), eta=1.0, num_inference_steps=10),
+    "noise of four pages": replace(BASE, eta=0.3, num_inference_steps=100),
+    "noise of two pages": replace(BASE, eta=1.0, num_inference_steps=33, guidance_scale=1.0),
     "no guidance": replace(BASE, guidance_scale=1.0),
     "strong guidance": replace(BASE, guidance_scale=9.0, negative_prompt="b"),
     "rescaled guidance": replace(BASE, guidance_rescale=0.7),
@@ -289,6 +293,24 @@ def test_a_steady_step_sends_nothing_to_the_device(runner: DeviceRunner, monkeyp
     for _ in range(5):
         engine.step()
     assert made == []
+
+
+def test_a_steady_step_with_noise_sends_nothing_either(runner: DeviceRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The noise of the steps to come is there already, a page ahead of the one in use."""
+    engine = steady_engine(runner, eta=0.5)
+    [reader] = runner._buckets[64, 48]._reserve._readers.values()
+    for _ in range(20):
+        engine.step()
+        if reader.pages == 2:
+            break
+        time.sleep(0.05)  # the next page is still being drawn
+    made: list[Any] = []
+    for module in ("runner", "step", "reserve"):
+        monkeypatch.setattr(f"ddim_core.sampling.{module}.Tensor", made.append)
+    for _ in range(5):
+        engine.step()
+    assert made == []
+    assert reader.step < page_steps((4, 8, 6)), "these steps must be those of the first page"
 
 
 @pytest.mark.parametrize("read", ["asnumpy", "item", "bool", "int", "float", "str", "numpy"])
