@@ -14,7 +14,7 @@ from ddim_core.contracts.plan import RunPlan
 from ddim_core.storage.run_folder import RunFolder
 from ddim_core.version import __version__
 
-State = Literal["complete", "with failures", "unfinished", "cancelled"]
+State = Literal["complete", "with failures", "unfinished", "cancelled", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class RunFacts:
 
     url: str
     plan: RunPlan
-    cancelled: bool
+    halted: Literal["cancelled", "paused"] | None
+    """Which mark keeps workers from the run, if one does."""
     stats: tuple[ChunkStats, ...]
     """Totals of the chunks that are done, in their order, without their files: a folder of images has one for each."""
     edition: str
@@ -43,7 +44,7 @@ class RunFacts:
     def state(self) -> State:
         """Whether the run is whole, and if not, why not."""
         if len(self.stats) < self.plan.chunk_count:
-            return "cancelled" if self.cancelled else "unfinished"
+            return self.halted or "unfinished"
         return "with failures" if self.failed else "complete"
 
     @property
@@ -79,7 +80,7 @@ def read_facts(folder: RunFolder) -> RunFacts:
         found = list(pool.map(totals, sorted(folder.committed_chunks())))
     state = "\n".join([__version__, plan.run_id, *(part_sha256 for _, part_sha256 in found)])
     edition = hashlib.sha256(state.encode()).hexdigest()[:16]
-    return RunFacts(folder.url, plan, folder.is_cancelled(), tuple(stats for stats, _ in found), edition)
+    return RunFacts(folder.url, plan, folder.halted(), tuple(stats for stats, _ in found), edition)
 
 
 def span_s(stats: Iterable[ChunkStats]) -> float:

@@ -179,19 +179,20 @@ def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("committed", "cancelled", "badge"),
+    ("committed", "mark", "badge"),
     [
-        (None, False, "Complete"),
-        (1, False, "Not finished: 1 of 2 chunks done"),
-        (0, False, "Not finished: 0 of 2 chunks done"),
-        (1, True, "Cancelled: 1 of 2 chunks done"),
+        (None, None, "Complete"),
+        (1, None, "Not finished: 1 of 2 chunks done"),
+        (0, None, "Not finished: 0 of 2 chunks done"),
+        (1, "cancelled", "Cancelled: 1 of 2 chunks done"),
+        (1, "paused", "Paused: 1 of 2 chunks done"),
     ],
 )
-def test_the_state_of_the_run_is_said(tmp_path: Path, committed: int | None, cancelled: bool, badge: str) -> None:
+def test_the_state_of_the_run_is_said(tmp_path: Path, committed: int | None, mark: str | None, badge: str) -> None:
     """A page is written at any time, and must not look like that of a whole run before it is."""
     folder = write_run(str(tmp_path), SmallRun(committed=committed))
-    if cancelled:
-        folder.cancel()
+    if mark:
+        folder.store.put(mark, b"")
     write_report(folder.url)
     page = (tmp_path / "report.html").read_text()
     assert re.search(rf'<p class="badge [a-z-]+">\s*{badge}\s*</p>', page)
