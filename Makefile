@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/first-run
+comma := ,
 
 # The first interpreter that runs and is of a release MindSpore has wheels for; 3.12 comes late because it needs MindSpore 2.7.2,
 # and mindone documents 2.7.1. (A version manager's shim may exist and not run.)
@@ -27,7 +28,7 @@ check: $(VENV)/dev.stamp  ## Lint, formatting, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev.stamp  ## Measure; figures and their dates stand in docs/benchmarks.md
+bench: $(VENV)/bench.stamp  ## Measure; figures and their dates stand in docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 clean:  ## Remove the virtual environment and what tools left behind
@@ -43,4 +44,11 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/pip
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[worker,dev]'
+	@touch $@ $(VENV)/run.stamp
+
+# An interpreter with torch and diffusers that was named makes a second copy of them needless.
+BENCH_EXTRAS := worker$(if $(DDIM_FLEET_BENCH_TORCH_PYTHON),,$(comma)bench)
+
+$(VENV)/bench.stamp: pyproject.toml | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(BENCH_EXTRAS)]'
 	@touch $@ $(VENV)/run.stamp

@@ -7,31 +7,40 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.figures import at_most, report
+from benchmarks.options import read_options
 from benchmarks.timing import median_seconds
 from ddim_core.sampling import device
 
-STEPS = 50
-LATENTS = (8, 4, 16, 16)
+SHAPES = {"8x4x16x16": (8, 4, 16, 16), "8x4x64x64": (8, 4, 64, 64)}
 
 
 def main() -> None:
-    """Print both times and their ratio."""
-    device.start("CPU")
-    from mindone.diffusers import DDIMScheduler as MindoneScheduler
+    """Print both times and their ratio, for small latents and for those of a 512 x 512 picture."""
+    options = read_options(__doc__)
+    device.start(options.device, options.device_index, cpu_threads=options.threads)
+    with device.quiet_import():
+        from mindone.diffusers import DDIMScheduler as MindoneScheduler
 
-    from ddim_core.sampling.scheduler import DDIMScheduler
+        from ddim_core.sampling.scheduler import DDIMScheduler
+    for name, shape in SHAPES.items():
+        classes = (DDIMScheduler, MindoneScheduler)
+        runs = [_steps_with(scheduler_class, shape, options.steps) for scheduler_class in classes]
+        ours, theirs = median_seconds(*runs, repeats=options.repeats)
+        report(
+            f"DDIMScheduler.step over mindone's, time per call, latents {name}",
+            ours / theirs,
+            at_most(0.1),
+            because=f"{ours / options.steps * 1e3:.2f} over {theirs / options.steps * 1e3:.2f} ms",
+        )
 
-    ours, theirs = median_seconds(_steps_with(DDIMScheduler), _steps_with(MindoneScheduler))
-    ours_ms, theirs_ms = ours / STEPS * 1e3, theirs / STEPS * 1e3
-    print(f"  ours {ours_ms:.2f} ms, mindone {theirs_ms:.2f} ms a step: {theirs / ours:.1f} times as fast")
 
-
-def _steps_with(scheduler_class: Any) -> Callable[[], object]:
+def _steps_with(scheduler_class: Any, shape: tuple[int, ...], steps: int) -> Callable[[], object]:
     from mindspore import Tensor
 
     scheduler = scheduler_class(prediction_type="v_prediction", clip_sample=False)
-    scheduler.set_timesteps(STEPS)
-    x = Tensor(np.random.default_rng(0).standard_normal(LATENTS).astype(np.float32))
+    scheduler.set_timesteps(steps)
+    x = Tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
     def run() -> object:
         latents = x

@@ -17,7 +17,12 @@ def median_seconds(*sides: Callable[[], object], repeats: int = 5) -> list[float
     seconds: list[list[float]] = [[] for _ in sides]
     for _ in range(repeats):
         for side, measured in zip(sides, seconds, strict=True):
-            began = time.perf_counter()
-            side()
-            measured.append(time.perf_counter() - began)
+            measured.append(seconds_of(side))
     return [statistics.median(measured) for measured in seconds]
+
+
+def seconds_of(side: Callable[[], object]) -> float:
+    """Return the wall time of one call, in seconds."""
+    began = time.perf_counter()
+    side()
+    return time.perf_counter() - began
