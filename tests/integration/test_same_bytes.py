@@ -43,7 +43,10 @@ def images_of(folder: RunFolder) -> dict[tuple[str, int], bytes]:
 def test_a_run_here_and_a_run_of_two_workers_on_s3_make_the_same_bytes(
     tmp_path: Path, redis_url: str, s3_url: str
 ) -> None:
-    """Neither the store, the queue, chunks, format, processes nor CPU threads change an image."""
+    """Neither the store, the queue, chunks, format, processes nor CPU threads change an image.
+
+    The rows alone are enough to make some of them once more.
+    """
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(request) + "\n" for request in REQUESTS))
     here = started(tmp_path, "run", "prompts.jsonl", "--out", "here", "--devices", "cpu:1", "--format", "imagefolder")
     _, err = here.communicate(timeout=280)
@@ -68,3 +71,9 @@ def test_a_run_here_and_a_run_of_two_workers_on_s3_make_the_same_bytes(
     assert len(expected) == IMAGES
     assert len(set(expected.values())) == IMAGES
     assert images_of(on_s3) == expected
+
+    options = ("--replay", "4", "--replay-seed", "1", "--devices", "cpu:1")
+    replay = started(tmp_path, "verify", f"{s3_url}/run", *options)
+    out, err = replay.communicate(timeout=240)
+    assert replay.returncode == 0, out + err
+    assert out.count(": same bytes\n") == 4, out

@@ -26,7 +26,8 @@ RUN = SmallRun(
     failing=frozenset({"fails"}),
 )
 FILES = replace(RUN, container="imagefolder")
-SHARD, PART, IMAGE = shard_path(0), part_path(0), "images/000000000.png"
+LOOSE = replace(RUN, container="files")
+SHARD, PART, IMAGE, LOOSE_IMAGE = shard_path(0), part_path(0), "images/000000000.png", "images/r0_0.png"
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -80,7 +81,7 @@ def rewrite_shard(folder: RunFolder, edit: Callable[[dict[str, bytes]], list[tup
     list_again(folder, SHARD)
 
 
-@pytest.mark.parametrize("run", [RUN, FILES], ids=["webdataset", "imagefolder"])
+@pytest.mark.parametrize("run", [RUN, FILES, LOOSE], ids=["webdataset", "imagefolder", "files"])
 def test_a_run_as_it_was_finished_is_sound(url: str, run: SmallRun) -> None:
     """Failed rows, chunk totals and a report are no faults."""
     folder = write_run(url, run)
@@ -88,7 +89,9 @@ def test_a_run_as_it_was_finished_is_sound(url: str, run: SmallRun) -> None:
     assert faults(folder) == []
 
 
-@pytest.mark.parametrize(("run", "path"), [(RUN, SHARD), (RUN, PART), (FILES, IMAGE), (FILES, PART)])
+@pytest.mark.parametrize(
+    ("run", "path"), [(RUN, SHARD), (RUN, PART), (FILES, IMAGE), (LOOSE, LOOSE_IMAGE), (FILES, PART)]
+)
 def test_a_missing_file_is_named(url: str, run: SmallRun, path: str) -> None:
     """Once, and not again for each image in it."""
     folder = write_run(url, run)
@@ -96,7 +99,7 @@ def test_a_missing_file_is_named(url: str, run: SmallRun, path: str) -> None:
     assert faults(folder) == [f"{path}: must be in the store, got nothing"]
 
 
-@pytest.mark.parametrize(("run", "path"), [(RUN, SHARD), (FILES, IMAGE)])
+@pytest.mark.parametrize(("run", "path"), [(RUN, SHARD), (FILES, IMAGE), (LOOSE, LOOSE_IMAGE)])
 def test_a_truncated_file_is_named_with_both_sizes(url: str, run: SmallRun, path: str) -> None:
     """Loaders read a truncated tar without complaint; the images that are gone with it are named, too."""
     folder = write_run(url, run)
@@ -219,6 +222,42 @@ def test_totals_that_the_parts_do_not_come_to_are_named(url: str) -> None:
         "manifest.json: must count 6 images, made and failed, got 8",
         "manifest.json: must count 5 images made, as the parts do, got 7",
     ]
+
+
+def test_a_file_that_the_manifest_lists_twice_is_named(tmp_path: Path) -> None:
+    """The second entry may be another one than the first."""
+    folder = write_run(str(tmp_path / "run"), RUN)
+    manifest = folder.read_manifest()
+    assert manifest is not None
+    folder.write_manifest(manifest.model_copy(update={"files": (*manifest.files, manifest.files[0])}))
+    assert faults(folder) == [f"manifest.json: {manifest.files[0].path} must be listed once, got 2 times"]
+
+
+@pytest.mark.parametrize("at", [0, 124, 150, 156, 257, 345])
+def test_a_damaged_header_is_named_by_the_shards_hash(tmp_path: Path, at: int) -> None:
+    """In the name, the size, the checksum, the kind, the magic word or the prefix of the second member."""
+    folder = write_run(str(tmp_path / "run"), RUN)
+    data = folder.store.get(SHARD)
+    header = data.index(b"000000000.txt")
+    change(folder, SHARD, lambda data: flip(data, header + at))
+    assert faults(folder)[0].startswith(f"{SHARD}: must have sha256 ")
+
+
+def test_a_shard_that_another_program_packed_is_read_as_well(tmp_path: Path) -> None:
+    """With headers of the kinds that we do not write: the images are what counts."""
+    folder = write_run(str(tmp_path / "run"), RUN)
+    for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT):
+        with tarfile.open(fileobj=io.BytesIO(folder.store.get(SHARD))) as tar:
+            members = {each.name: tar.extractfile(each).read() for each in tar}  # type: ignore[union-attr]
+        sink = io.BytesIO()
+        with tarfile.open(fileobj=sink, mode="w", format=kind) as tar:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime, info.uname = len(data), 1, "somebody"
+                tar.addfile(info, io.BytesIO(data))
+        folder.store.put(SHARD, sink.getvalue())
+        list_again(folder, SHARD)
+        assert faults(folder) == []
 
 
 def test_a_run_without_a_manifest_is_refused_with_the_way_to_finish_it(url: str) -> None:
