@@ -8,7 +8,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -67,10 +67,11 @@ class LocalFleet:
 
 
 @contextmanager
-def local_fleet(devices: str, model: str, checkpoint: Path) -> Iterator[LocalFleet]:
+def local_fleet(devices: str, model: str, checkpoint: Path, sizes: Sequence[str] = ()) -> Iterator[LocalFleet]:
     """Start Redis and workers on ``devices``, and stop them when the block ends, however it ends.
 
-    The workers load one checkpoint: the folder ``checkpoint``, for plans that call it ``model``.
+    The workers load one checkpoint: the folder ``checkpoint``, for plans that call it ``model``. They compile for
+    ``sizes`` at once, in place of the checkpoint's default size.
 
     Raises:
         InputError: The devices are misspelt.
@@ -79,7 +80,7 @@ def local_fleet(devices: str, model: str, checkpoint: Path) -> Iterator[LocalFle
     folder = Path(tempfile.mkdtemp(prefix="ddim-fleet-"))
     keep = False
     try:
-        arguments = ["--devices", devices, *models_option(model, checkpoint, folder)]
+        arguments = ["--devices", devices, "--sizes", ",".join(sizes), *models_option(model, checkpoint, folder)]
         with _redis(folder) as (redis, url), _workers(arguments, url, folder) as workers:
             fleet = LocalFleet(Broker(url), redis, workers)
             fleet.wait_for_workers()

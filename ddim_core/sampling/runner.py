@@ -12,8 +12,8 @@ from mindspore import Tensor
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.errors import SampleError, ScheduleError
 from ddim_core.sampling.bank import IDLE_ROW, CoefficientBank, TableKey
+from ddim_core.sampling.bucket import Sample
 from ddim_core.sampling.drawing import SampleNoise
-from ddim_core.sampling.engine import Sample
 from ddim_core.sampling.models.model import LatentShape, Model
 from ddim_core.sampling.reserve import NoiseReserve
 from ddim_core.sampling.step import Admission, Conditions, DenoisingStep, Newcomer, idle_lanes

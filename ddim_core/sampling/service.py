@@ -7,81 +7,26 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, TypeAlias
 
 from ddim_core.checkpoints import CheckpointInfo, describe
 from ddim_core.contracts.sample import SEED_LIMIT, Counters, SampledImage, SampleSpec, Size
-from ddim_core.errors import DeviceError, FleetError, HostError, InputError
+from ddim_core.errors import DeviceError, FleetError, InputError
 from ddim_core.sampling.delivery import Deliveries
 from ddim_core.sampling.inbox import Entry, Inbox
+from ddim_core.sampling.opening import Session, SessionOpener, open_on_device
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.sampling.ticket import Outcome, Preparation, Ticket, late
 
 logger = logging.getLogger(__name__)
 
 _ALIVE_CHECK_S = 0.5
-
-
-class Session(Protocol):
-    """The sampling loop that the thread turns; ``session.DeviceSession`` is the one on a device."""
-
-    @property
-    def room(self) -> int:
-        """How many more tickets it would like to have at hand."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether every ticket has ended."""
-
-    def counters(self) -> Counters:
-        """Return what was done so far; any thread may ask."""
-
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
-        """Compile what samples of these sizes need."""
-
-    def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
-        """Take tickets; return those that ended already."""
-
-    def step(self) -> list[Outcome]:
-        """Advance by one timestep; return the tickets that ended, those whose deadline has passed included."""
-
-    def unfinished(self) -> list[Ticket]:
-        """Return the tickets that have not ended."""
-
-
-SessionOpener: TypeAlias = Callable[[SamplingSettings, CheckpointInfo], Session]
-
-
-def open_on_device(settings: SamplingSettings, info: CheckpointInfo) -> Session:
-    """Bind the process to the device and load the checkpoint; call it in the thread that will own MindSpore.
-
-    Raises:
-        HostError: MindSpore is not installed or cannot use the device.
-        CheckpointError: The checkpoint cannot be loaded.
-        DeviceError: The device failed on the first picture.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning OpenMP threads starve their neighbours
-    try:
-        # In this order: mindone takes its kernels when it is imported, and the device decides which there are.
-        from ddim_core.sampling import device
-
-        device.start(settings.device, settings.device_index, cpu_threads=settings.cpu_threads)
-        with device.quiet_import():
-            from ddim_core.sampling.session import DeviceSession
-    except (ImportError, RuntimeError) as error:  # mindone turns what its own imports raise into RuntimeError
-        raise HostError(
-            f"MindSpore and mindone must be installed and work together, got: {_last_line(error)}; "
-            "pip install ddim-fleet[worker]"
-        ) from error
-    return DeviceSession(settings, info)
 
 
 class SamplingService:
@@ -286,8 +231,3 @@ def _prepare(session: Session, preparation: Preparation) -> None:
         raise
     else:
         preparation.done.set_result(None)
-
-
-def _last_line(error: Exception) -> str:
-    """Return the line of an import error that names the cause; those before it say what could not be done."""
-    return (str(error).splitlines() or [repr(error)])[-1]

@@ -21,8 +21,9 @@ from ddim_core.errors import (
     SampleError,
 )
 from ddim_core.sampling import device
+from ddim_core.sampling.bucket import Sample
 from ddim_core.sampling.decoding import DecodeBatches, DecodeLine, Developed
-from ddim_core.sampling.engine import Engine, Sample
+from ddim_core.sampling.engine import Engine
 from ddim_core.sampling.models.load import load_model
 from ddim_core.sampling.runner import DeviceRunner, Job
 from ddim_core.sampling.settings import SamplingSettings

@@ -85,8 +85,9 @@ def _make(folder: RunFolder, devices: str, run: PreparedRun | None, checkpoint: 
         click.echo(f"the run is there already, {before.images_made} of {before.images_total} images made", err=True)
         if before.state == "finished":
             return before
-    model = run.plan.model if run is not None and is_new else folder.read_plan().model
-    with _interruptible(folder), local_fleet(devices, model.name, checkpoint or checkpoint_of(model)) as fleet:
+    plan = run.plan if run is not None and is_new else folder.read_plan()
+    place = checkpoint or checkpoint_of(plan.model)
+    with _interruptible(folder), local_fleet(devices, plan.model.name, place, plan.sizes) as fleet:
         if run is not None and is_new:
             run.write()
         status = _follow(folder, fleet)

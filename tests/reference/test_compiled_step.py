@@ -15,8 +15,9 @@ from mindspore import Tensor, nn, ops  # noqa: E402 - needs MindSpore
 
 from ddim_core.contracts.sample import SampleSpec  # noqa: E402
 from ddim_core.errors import SampleError  # noqa: E402
+from ddim_core.sampling.bucket import Sample  # noqa: E402
 from ddim_core.sampling.drawing import page_steps  # noqa: E402
-from ddim_core.sampling.engine import Engine, Sample  # noqa: E402
+from ddim_core.sampling.engine import Engine  # noqa: E402
 from ddim_core.sampling.noise import initial_noise, step_noise  # noqa: E402
 from ddim_core.sampling.runner import DeviceRunner, Job  # noqa: E402
 from ddim_core.schedule import ScheduleConfig, alpha_bar, timesteps  # noqa: E402

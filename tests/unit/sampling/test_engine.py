@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ddim_core.errors import SampleError
-from ddim_core.sampling.engine import Engine, Finished, Sample
+from ddim_core.sampling.bucket import Sample
+from ddim_core.sampling.engine import Engine, Finished
 
 
 class _NotingRunner:

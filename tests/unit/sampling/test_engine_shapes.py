@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from ddim_core.sampling.engine import PATIENCE_STEPS, Engine, Sample
+from ddim_core.sampling.bucket import Sample
+from ddim_core.sampling.engine import PATIENCE_STEPS, Engine
 
 LANES = 16
 LOOKAHEAD = 2 * LANES
