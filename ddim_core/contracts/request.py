@@ -53,6 +53,8 @@ class Request(BaseModel):
     @classmethod
     def _scheduler_is_known(cls, overrides: dict[str, Any]) -> dict[str, Any]:
         """Refuse unknown fields and values; ``schedule`` checks them together with the checkpoint's config."""
+        if not overrides:
+            return overrides
         try:
             text = json.dumps(overrides)
         except (TypeError, ValueError):  # an array from Python, for instance

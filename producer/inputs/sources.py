@@ -16,12 +16,13 @@ from typing import BinaryIO
 from ddim_core.errors import InputError
 from ddim_core.storage.objects import ObjectStore, normalise_url
 from ddim_core.storage.urls import folder_of
-from producer.inputs.lines import opened
+from producer.inputs.lines import opened, readable
 from producer.inputs.streams import Pieces
 
 STDIN = "-"
 
 _WILD = re.compile(r"[*?[]")
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,18 @@ def sources(prompts: Iterable[str]) -> Iterator[Source]:
     for named in prompts:
         if named == STDIN:
             yield Source("stdin", _stdin, is_piped=True)
-        elif named.startswith("s3://"):
-            yield from _objects(named)
+        elif (scheme := _SCHEME.match(named)) is None:
+            yield from _files(Path(named), named)
+        elif scheme[1].lower() == "s3":
+            yield from _objects(named[scheme.end() :], named)
         else:
-            yield from _files(named)
+            yield from _files(folder_of(normalise_url(named)), named)
 
 
-def _files(named: str) -> Iterator[Source]:
-    path = folder_of(normalise_url(named)) if named.startswith("file:") else Path(named)
-    if path.exists() or not _WILD.search(str(path)):
+def _files(path: Path, named: str) -> Iterator[Source]:
+    with readable(path):
+        is_one = path.exists() or not _WILD.search(str(path))
+    if is_one:
         yield _file(path, named)
         return
     path = path.expanduser()
@@ -80,9 +84,9 @@ def _file(path: Path, name: str) -> Source:
     return Source(name, partial(opened, path), is_piped)
 
 
-def _objects(url: str) -> Iterator[Source]:
+def _objects(place: str, url: str) -> Iterator[Source]:
     """Yield the object of a URL, or those that match where it has a pattern after the bucket's name."""
-    bucket, _, path = url.removeprefix("s3://").partition("/")
+    bucket, _, path = place.partition("/")
     wild = _WILD.search(path)
     folder, _, _ = path[: wild.start() if wild else len(path)].rpartition("/")
     store = ObjectStore(f"s3://{bucket}/{folder}")

@@ -51,6 +51,20 @@ def test_a_file_url_names_a_file(tmp_path: Path) -> None:
     assert prompts_of(f"file://{tmp_path}/a%20b.txt") == ["a"]
 
 
+@pytest.mark.parametrize("url", ["https://example.org/p.jsonl", "gs://bucket/p.jsonl"])
+def test_another_scheme_is_refused_as_one(url: str) -> None:
+    """A file of that name was never meant."""
+    with pytest.raises(InputError, match=rf"^a store URL must start with one of file://, s3:// .*, got '{url}'$"):
+        list(read_rows(url))
+
+
+def test_a_path_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    """In one line, like a missing one."""
+    name = f"{tmp_path}/{'x' * 300}*.txt"
+    with pytest.raises(InputError, match=r"^the prompts must be a file that can be read, got .*: file name too long$"):
+        list(read_rows(name))
+
+
 def test_a_pattern_without_a_match_is_refused(tmp_path: Path) -> None:
     """A run of nothing was not meant."""
     with pytest.raises(InputError, match=rf"^a pattern must match at least one file, got '{tmp_path}/\*\.txt'$"):
