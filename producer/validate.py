@@ -42,7 +42,7 @@ class RequestChecker:
         self._scheduler = dict(self._defaults.get("scheduler", {}))
         self._count = first_index
         self._places = Places()
-        self._possible: set[tuple[str, int, float]] = set()
+        self._possible: set[tuple[str, int]] = set()
         self._validated(Row("the run's defaults", None, {"prompt": "any"}), "any")
 
     def check(self, row: Row) -> Request:
@@ -101,7 +101,8 @@ class RequestChecker:
         Raises:
             ScheduleError: There is none.
         """
-        key = (repr(request.scheduler), request.num_inference_steps, request.eta)
+        # Without eta: it is in its range, and whether the formulas divide by zero does not depend on it.
+        key = (repr(request.scheduler), request.num_inference_steps)
         if key not in self._possible:
             request.schedule(self._model.schedule)
             if len(self._possible) < SCHEDULES_REMEMBERED:

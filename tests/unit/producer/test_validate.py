@@ -10,6 +10,7 @@ import pytest
 
 from ddim_core.contracts.request import Request
 from ddim_core.errors import Fault, InputError, RequestFaults
+from ddim_core.schedule import ScheduleConfig
 from producer.inputs import read_rows
 from producer.model import Model
 from producer.rows import Row
@@ -155,6 +156,23 @@ def test_faults_of_all_lines_are_raised_in_order(model: Model, write: WriteFile)
     with pytest.raises(RequestFaults) as caught:
         list(checked(read_rows(path), RequestChecker(model, {}), path))
     assert [fault.line for fault in caught.value.faults] == [1, 3, 4, 4]
+
+
+def test_a_schedule_that_requests_share_is_checked_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its maths takes ten times as long as all else; a new eta alone makes none that could be impossible."""
+    asked: list[Request] = []
+    schedule = Request.schedule
+
+    def counted(request: Request, base: ScheduleConfig) -> ScheduleConfig:
+        asked.append(request)
+        return schedule(request, base)
+
+    monkeypatch.setattr(Request, "schedule", counted)
+    checker = RequestChecker(model, {})
+    for number in range(100):
+        overrides = {"timestep_spacing": "trailing" if number % 2 else "leading"}
+        checker.check(Row("p", number, {"prompt": "a", "eta": number / 100, "scheduler": overrides}))
+    assert len(asked) == 3  # the defaults, and the two
 
 
 def test_a_million_faults_are_counted_and_not_kept(model: Model) -> None:
