@@ -2,8 +2,8 @@
 
 mindone builds its models from ``mindspore.mint``, which is made for Ascend; on the CPU many of its functions end in
 "The kernel X unregistered" at the first use of their result. The older ``mindspore.ops`` has kernels for the same.
-``install`` puts those in place of what UNet2DConditionModel, AutoencoderKL, CLIPTextModel and the Stable Diffusion
-pipeline call. No other module of this package knows that the CPU differs.
+``install`` puts those in place of what UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel, AutoencoderKL, CLIP's
+text encoders and their pipelines call. No other module of this package knows that the CPU differs.
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ def _install_once() -> None:
     if "mindone" in sys.modules:
         raise HostError("the CPU kernels must be installed before mindone is imported, got mindone already imported")
     _replace_everywhere(_twins())
-    from mindone.diffusers.models import activations
+    from mindone.diffusers.models import activations, normalization
+    from mindone.diffusers.models.transformers import dit_transformer_2d
 
-    # Compiled, ``Tensor.chunk`` becomes the primitive Chunk whatever ``mint.chunk`` is: its caller must be replaced.
+    # Compiled, ``Tensor.chunk`` becomes the primitive Chunk whatever ``mint.chunk`` is: its callers must be replaced.
     activations.GEGLU.construct = _geglu
+    normalization.AdaLayerNormZero.construct = _ada_layer_norm_zero
+    dit_transformer_2d.DiTTransformer2DModel.construct = _dit
 
 
 def _replace_everywhere(twins: Mapping[Kernel, Kernel]) -> None:
@@ -64,6 +67,7 @@ def _twins() -> dict[Kernel, Kernel]:
         mint.arange: _arange,
         mint.baddbmm: _baddbmm,
         mint.chunk: _chunk,
+        mint.outer: _outer,
         mint.split: _split,
         mint.stack: _stack,
         functional.conv2d: _conv2d,
@@ -87,6 +91,10 @@ def _baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: fl
 
 def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     return ops.chunk(input, chunks, dim)
+
+
+def _outer(input: Any, vec2: Any) -> Any:
+    return ops.expand_dims(input, 1) * vec2
 
 
 def _split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> Any:
@@ -114,9 +122,10 @@ def _gelu(input: Any, *, approximate: str = "none") -> Any:
 
 
 def _silu(input: Any) -> Any:
-    # SiLU has a kernel, but one NaN anywhere in its input changes the last bits of all other values: a sample that
-    # fails would change its neighbours.
-    return input / (1 + ops.exp(-input))
+    # SiLU and Sigmoid have kernels, but one NaN anywhere in their input changes the last bits of all other values: a
+    # sample that fails would change its neighbours. Maximum with a number turns NaN into that number, the product gives
+    # NaN again, and below -88 a sigmoid is 0 in float32. Half the time of input / (1 + exp(-input)), with equal error.
+    return input * ops.sigmoid(ops.maximum(input, -88.0))
 
 
 def _layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -148,3 +157,34 @@ def _geglu(self: Any, hidden_states: Any) -> Any:
     """GEGLU (https://arxiv.org/abs/2002.05202): project, halve the last axis, gate one half with the other."""
     hidden, gate = ops.chunk(self.proj(hidden_states), 2, -1)
     return hidden * self.gelu(gate)
+
+
+def _ada_layer_norm_zero(
+    self: Any, x: Any, timestep: Any = None, class_labels: Any = None, hidden_dtype: Any = None, emb: Any = None
+) -> Any:
+    """adaLN-Zero of DiT (https://arxiv.org/abs/2212.09748): a norm whose shift, scale and gates follow from t and c."""
+    if self.emb is not None:
+        emb = self.emb(timestep, class_labels, hidden_dtype=hidden_dtype)
+    shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = ops.chunk(self.linear(self.silu(emb)), 6, 1)
+    x = self.norm(x) * (1 + ops.expand_dims(scale, 1)) + ops.expand_dims(shift, 1)
+    return x, gate, shift_mlp, scale_mlp, gate_mlp
+
+
+def _dit(
+    self: Any,
+    hidden_states: Any,
+    timestep: Any = None,
+    class_labels: Any = None,
+    cross_attention_kwargs: Any = None,
+    return_dict: bool = False,
+) -> Any:
+    """DiT: patches, blocks, a last adaptive norm, and patches back to pixels; always returns a tuple."""
+    hidden = self.pos_embed(hidden_states)
+    for block in self.transformer_blocks:
+        hidden = block(hidden, timestep=timestep, class_labels=class_labels)
+    condition = self.transformer_blocks[0].norm1.emb(timestep, class_labels, hidden_dtype=hidden.dtype)
+    shift, scale = ops.chunk(self.proj_out_1(mint.nn.functional.silu(condition)), 2, 1)
+    hidden = self.norm_out(hidden) * (1 + ops.expand_dims(scale, 1)) + ops.expand_dims(shift, 1)
+    side, patch, channels = int(hidden.shape[1] ** 0.5), self.patch_size, self.out_channels
+    patches = self.proj_out_2(hidden).reshape(-1, side, side, patch, patch, channels)
+    return (ops.transpose(patches, (0, 5, 1, 3, 2, 4)).reshape(-1, channels, side * patch, side * patch),)

@@ -94,7 +94,8 @@ class Admission(nn.Cell):
         now = (lanes.x, lanes.row, lanes.outputs, lanes.guidance)
         all_conditions = (*lanes.conditions, *new.conditions, *new.negative_conditions)
         written = self(*now, own, Tensor(new.x), row, guidance, *all_conditions)
-        return Lanes(*written[:4], tuple(written[4:]))
+        x, row, outputs, guidance = written[:4]
+        return Lanes(x, row, outputs, guidance, tuple(written[4:]))
 
     # A compiled graph takes tensors one by one: inside a tuple they would be constants, compiled anew for every value.
     @ms.jit(jit_level="O0")
@@ -201,6 +202,8 @@ def _std(x: Tensor) -> Tensor:
 
 
 def _clip(x0: Tensor, limit: Tensor) -> Tensor:
+    # On the CPU, Maximum and Minimum of two shapes take five times as long as of one.
+    limit = limit + ops.zeros_like(x0)
     return ops.minimum(ops.maximum(x0, -limit), limit)
 
 
