@@ -21,6 +21,7 @@ _AS_IN_THE_PARTS = (
     "key",
     "custom_id",
     "negative_prompt",
+    "class_label",
     "seed",
     "num_inference_steps",
     "guidance_scale",

@@ -49,12 +49,17 @@ def replayed(order: ReplayOrder, device: Device) -> Iterator[Record]:
         settings = SamplerSettings(device=device, models=order.models, slots=slots, sizes=sizes)
         loaded = make_finder(settings)(ModelRef(name=name, digest=digest, scheduler={}))()
         try:
-            yield from _made(loaded, rows, Path(order.folder))
+            yield from make_again(loaded, rows, Path(order.folder))
         finally:
             loaded.sampler.close(drain=False)
 
 
-def _made(loaded: LoadedSampler, rows: Iterable[Record], folder: Path) -> Iterator[Record]:
+def make_again(loaded: LoadedSampler, rows: Iterable[Record], folder: Path) -> Iterator[Record]:
+    """Make the images of these rows with a sampler; yield their new rows, whose images lie in the folder by then.
+
+    Raises:
+        DeviceError: The device failed; an image that fails alone is a failed row.
+    """
     at_hand: deque[tuple[Record, Future[SampledImage]]] = deque()
     for row in rows:
         at_hand.append((_as_made_by(loaded.facts, row), _submit(loaded.sampler, row)))

@@ -82,7 +82,7 @@ class Replayed:
 
 
 def lines_of(results: Sequence[Replayed]) -> Iterator[str]:
-    """Yield what a person reads of the results: a line an image, and a line for each thing that is not as in its row."""
+    """Yield what a person reads: a line for each image, and one for each thing that is not as it is in the rows."""
     yield from map(str, results)
     differing = Counter((name, *pair) for result in results for name, pair in result.differing.items())
     for (name, there, here), count in differing.items():

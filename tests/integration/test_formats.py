@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ddim_core.errors import InputError
 from ddim_core.storage.run_folder import RunFolder
+from producer import Client
 from tests.integration.fleet_command import FleetCommand, started
 from tests.integration.worker_host import PATIENCE_S
 
@@ -69,4 +71,14 @@ def test_options_that_contradict_each_other_stop_a_run_before_it_is_written(
     done = fleet("submit", "prompts.jsonl", "--out", "run", *options)
     assert done.returncode == 1
     assert message in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_client_takes_the_same_options(tmp_path: Path) -> None:
+    """And refuses the same, before it asks the broker for anything."""
+    client = Client("redis://127.0.0.1:1/0")
+    with pytest.raises(InputError, match=r"must be png or webp where nothing shall be lost, got jpg"):
+        client.submit([{"prompt": "a"}], out=str(tmp_path / "run"), image_format="jpg", lossless=True)
+    with pytest.raises(InputError, match=r"^quality must be from 1 to 100, got 300$"):
+        client.submit([{"prompt": "a"}], out=str(tmp_path / "run"), image_format="webp", quality=300)
     assert not (tmp_path / "run").exists()

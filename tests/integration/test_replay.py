@@ -59,7 +59,7 @@ def test_rows_of_several_slots_are_made_again_each_with_its_own(folder: RunFolde
 
 
 def test_what_keeps_the_process_from_working_is_one_line(folder: RunFolder) -> None:
-    """A misspelt device and a checkpoint that is not here are the caller's, an absent NPU the host's."""
+    """A misspelt device and a checkpoint that is not here are the caller's, an absent NPU or a death the host's."""
     rows = made(folder)[:1]
     for devices, error, message in (
         ("simm", InputError, r"^--devices must be one of "),
@@ -68,6 +68,9 @@ def test_what_keeps_the_process_from_working_is_one_line(folder: RunFolder) -> N
     ):
         with pytest.raises(error, match=message), made_again(rows, devices):
             pass
+    dying = [replace(rows[0], prompt="sim:kill")]
+    with pytest.raises(HostError, match=r"^the sampling process ended with code -9: "), made_again(dying, "sim:1"):
+        pass
 
 
 def test_verify_makes_images_again_and_says_what_is_not_as_it_was(folder: RunFolder, fleet: FleetCommand) -> None:
