@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import click
+from click.core import ParameterSource
 
 from ddim_core.storage.run_folder import RunFolder
 from producer.commands.options import replay_options
@@ -56,11 +57,19 @@ def command(
     With --replay, images chosen by chance are made again from their rows on this machine, if the files are sound. It
     counts as a fault if one differs though device kind, slots, precision, threads and versions are those of its row.
     """
+    if count is None:
+        _refuse_options_of_replay(click.get_current_context())
     folder = RunFolder(run_url)
     check = RunCheck(folder)
     seed = secrets.randbelow(_SEEDS) if replay_seed is None else replay_seed
     replay = ReplayOptions(count, seed, devices, models) if count else None
     return _as_json(check, folder, replay) if as_json else _as_lines(check, folder, replay)
+
+
+def _refuse_options_of_replay(context: click.Context) -> None:
+    for name in ("replay_seed", "devices", "models"):
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name.replace('_', '-')} must come with --replay.", context)
 
 
 def _as_lines(check: RunCheck, folder: RunFolder, replay: ReplayOptions | None) -> int:

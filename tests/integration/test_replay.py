@@ -88,6 +88,15 @@ def test_verify_makes_images_again_and_says_what_is_not_as_it_was(folder: RunFol
     assert [f"{image['key']}: same bytes" for image in facts["images"]] == [first, second]
 
 
+@pytest.mark.parametrize("options", [("--devices", "cpu:1"), ("--replay-seed", "1"), ("--models", "m")])
+def test_options_of_a_replay_without_one_are_refused(
+    folder: RunFolder, fleet: FleetCommand, options: tuple[str, str]
+) -> None:
+    """A person who gives them expects images to be made."""
+    done = fleet("verify", folder.url, *options)
+    assert done.returncode == 1 and f"{options[0]} must come with --replay" in done.stderr
+
+
 def test_an_image_that_comes_out_otherwise_is_a_fault_where_all_else_is_equal(
     tmp_path: Path, fleet: FleetCommand
 ) -> None:
