@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.checkpoints.labels import ClassLabels, read_labels
+from ddim_core.checkpoints.pipelines import PIPELINES, Pipeline, Takes
 from ddim_core.errors import CheckpointError, ScheduleError
 from ddim_core.schedule import ScheduleConfig
 
@@ -17,25 +19,12 @@ PACKAGED = ("shapes",)
 
 _INDEX = "model_index.json"
 _SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
-_TOKENIZER_FILES = ("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json")
+_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 # CLIPTokenizer reads these where they exist and tokenizer_config.json has no added_tokens_decoder, as in Stable
 # Diffusion 1.5. It reads chat templates too, which no prompt passes through.
-_OPTIONAL_TOKENIZER_FILES = (
-    "tokenizer/added_tokens.json",
-    "tokenizer/special_tokens_map.json",
-    "tokenizer/tokenizer.json",
-)
+_OPTIONAL_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _BLOCK_BYTES = 1 << 20
-
-# What each supported pipeline is made of: component -> (class, stem of its weights).
-_PIPELINES: Mapping[str, Mapping[str, tuple[str, str]]] = {
-    "StableDiffusionPipeline": {
-        "unet": ("UNet2DConditionModel", "diffusion_pytorch_model"),
-        "vae": ("AutoencoderKL", "diffusion_pytorch_model"),
-        "text_encoder": ("CLIPTextModel", "model"),
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +34,17 @@ class CheckpointInfo:
     folder: Path
     pipeline: str
     """Class of the pipeline it was saved from."""
+    takes: Takes
+    """What a request tells it to draw."""
+    guidance_scale: float
+    """Its pipeline's own, for requests that name none."""
     latent_channels: int
     vae_scale_factor: int
-    """Pixels to one latent pixel, along each axis."""
+    """Pixels to one latent pixel, along each axis; 1 without a VAE."""
+    size_factor: int
+    """Height and width must be multiples of it, in pixels."""
+    fixed_size: bool
+    """Whether it draws pictures of its default size alone."""
     default_height: int
     """Pixels."""
     default_width: int
@@ -56,6 +53,26 @@ class CheckpointInfo:
     """The checkpoint's own scheduler, which requests override."""
     files: Mapping[str, int]
     """Size in bytes of every file that decides what is made, by its path in the folder, sorted."""
+    labels: ClassLabels | None = None
+    """The classes of one that takes ``class_label``."""
+    zeros_for_empty_prompt: bool = False
+    """Stable Diffusion XL: an empty negative prompt is a condition of zeros, not that of an empty text."""
+    upcasts_vae: bool = False
+    """Stable Diffusion XL: the VAE runs in float32 where the rest runs in float16."""
+
+    def size_fault(self, name: str, side: int) -> str | None:
+        """Return the rule that a height or width, as ``name`` says, breaks, or None."""
+        default = self.default_height if name == "height" else self.default_width
+        return size_rule(side, default=default, factor=self.size_factor, fixed=self.fixed_size)
+
+
+def size_rule(side: int, *, default: int, factor: int, fixed: bool) -> str | None:
+    """Return the rule that a height or width in pixels breaks, or None."""
+    if fixed and side != default:
+        return f"must be {default}"
+    if side < factor or side % factor:
+        return f"must be a multiple of {factor}"
+    return None
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -80,24 +97,35 @@ def describe(folder: Path) -> CheckpointInfo:
             pipeline or a model class that is not supported.
     """
     index = _read_json(folder, _INDEX)
-    pipeline = _one_of(_PIPELINES, index.get("_class_name"), f"_class_name of {folder / _INDEX}")
-    parts = _PIPELINES[pipeline]
-    for part, (model_class, _) in parts.items():
+    name = _one_of(tuple(PIPELINES), index.get("_class_name"), f"_class_name of {folder / _INDEX}")
+    pipeline = PIPELINES[name]
+    for part, (classes, _) in pipeline.parts.items():
         saved = index.get(part)  # [library, class]
         saved_class = saved[-1] if isinstance(saved, list) and saved else saved
-        _one_of((model_class,), saved_class, f"the class of {part} in {folder / _INDEX}")
-    unet, vae = _read_json(folder, "unet/config.json"), _read_json(folder, "vae/config.json")
-    factor = 2 ** (len(_positive_list(vae, "block_out_channels", folder / "vae/config.json")) - 1)
-    height, width = _sample_size(unet, folder / "unet/config.json")
+        _one_of(classes, saved_class, f"the class of {part} in {folder / _INDEX}")
+    path = folder / pipeline.denoiser / "config.json"
+    config = _read_json(folder, f"{pipeline.denoiser}/config.json")
+    vae = _read_json(folder, "vae/config.json") if "vae" in pipeline.parts else None
+    factor = 1 if vae is None else _halvings(vae, folder / "vae/config.json")
+    height, width = _sample_size(config, path)
+    _refuse_other_conditions(name, config, path)
+    xl = name == "StableDiffusionXLPipeline"
     return CheckpointInfo(
         folder=folder,
-        pipeline=pipeline,
-        latent_channels=_latent_channels(unet, vae, folder),
+        pipeline=name,
+        takes=pipeline.takes,
+        guidance_scale=pipeline.guidance_scale,
+        latent_channels=_pixel_channels(config, path) if vae is None else _latent_channels(config, vae, folder, name),
         vae_scale_factor=factor,
+        size_factor=_halvings(config, path) if vae is None else factor,
+        fixed_size=pipeline.fixed_size,
         default_height=height * factor,
         default_width=width * factor,
-        schedule=_schedule(folder),
-        files=_files(folder, parts),
+        schedule=_schedule(folder, pipeline),
+        files=_files(folder, pipeline),
+        labels=read_labels(config, index, str(folder)) if pipeline.takes == "class_label" else None,
+        zeros_for_empty_prompt=xl and bool(index.get("force_zeros_for_empty_prompt", True)),
+        upcasts_vae=xl and vae is not None and bool(vae.get("force_upcast", True)),
     )
 
 
@@ -116,14 +144,16 @@ def digest(folder: Path) -> str:
     return f"sha256:{total.hexdigest()}"
 
 
-def _files(folder: Path, parts: Mapping[str, tuple[str, str]]) -> dict[str, int]:
-    names = [_INDEX, _SCHEDULER_CONFIG, *_TOKENIZER_FILES]
-    for part, (_, stem) in parts.items():
+def _files(folder: Path, pipeline: Pipeline) -> dict[str, int]:
+    names = [_INDEX, _SCHEDULER_CONFIG]
+    names += [f"{tokenizer}/{name}" for tokenizer in pipeline.tokenizers for name in _TOKENIZER_FILES]
+    for part, (_, stem) in pipeline.parts.items():
         names += [f"{part}/config.json", *_weights(folder, part, stem)]
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"a checkpoint must hold {name}, got none in {folder}")
-    names += [name for name in _OPTIONAL_TOKENIZER_FILES if (folder / name).is_file()]
+    optional = [f"{tokenizer}/{name}" for tokenizer in pipeline.tokenizers for name in _OPTIONAL_TOKENIZER_FILES]
+    names += [name for name in optional if (folder / name).is_file()]
     return {name: (folder / name).stat().st_size for name in sorted(names)}
 
 
@@ -144,23 +174,44 @@ def _weights(folder: Path, part: str, stem: str) -> list[str]:
     return [single]
 
 
-def _schedule(folder: Path) -> ScheduleConfig:
-    # StableDiffusionPipeline forces these two on loading, in diffusers and in mindone: its latents are not in [-1, 1].
-    config = {**_read_json(folder, _SCHEDULER_CONFIG), "clip_sample": False, "steps_offset": 1}
+def _schedule(folder: Path, pipeline: Pipeline) -> ScheduleConfig:
+    config = {**pipeline.scheduler_defaults, **_read_json(folder, _SCHEDULER_CONFIG), **pipeline.scheduler}
     try:
         return ScheduleConfig.from_mapping(config, ignore_unknown=True)
     except ScheduleError as error:
         raise CheckpointError(f"{error} in {folder / _SCHEDULER_CONFIG}") from error
 
 
-def _latent_channels(unet: Mapping[str, Any], vae: Mapping[str, Any], folder: Path) -> int:
-    taken, given = unet.get("in_channels"), vae.get("latent_channels")
-    if not isinstance(given, int) or taken != given or unet.get("out_channels") != given:
+def _latent_channels(denoiser: Mapping[str, Any], vae: Mapping[str, Any], folder: Path, pipeline: str) -> int:
+    part, given = PIPELINES[pipeline].denoiser, vae.get("latent_channels")
+    taken, made = denoiser.get("in_channels"), denoiser.get("out_channels")
+    # DiT may predict the variance beside the noise.
+    makes = (given, 2 * given) if isinstance(given, int) and pipeline == "DiTPipeline" else (given,)
+    if not isinstance(given, int) or taken != given or (made or taken) not in makes:
         raise CheckpointError(
-            f"in_channels and out_channels of the unet must equal latent_channels of the vae, got {taken}, "
-            f"{unet.get('out_channels')} and {given} in {folder}; inpainting and upscaling models are not supported"
+            f"in_channels and out_channels of the {part} must equal latent_channels of the vae, got {taken}, "
+            f"{made} and {given} in {folder}; inpainting and upscaling models are not supported"
         )
     return given
+
+
+def _pixel_channels(unet: Mapping[str, Any], path: Path) -> int:
+    channels = unet.get("in_channels")
+    if channels not in (1, 3) or unet.get("out_channels") != channels:
+        raise CheckpointError(
+            f"in_channels and out_channels must both be 1 (grey) or 3 (RGB), got {channels} and "
+            f"{unet.get('out_channels')} in {path}; models that learn the variance are not supported"
+        )
+    return int(channels)
+
+
+def _refuse_other_conditions(pipeline: str, denoiser: Mapping[str, Any], path: Path) -> None:
+    """Refuse a network that was trained with a condition which the pipeline does not give it."""
+    wanted = {"addition_embed_type": "text_time" if pipeline == "StableDiffusionXLPipeline" else None}
+    wanted |= {"class_embed_type": None, "num_class_embeds": None, "time_cond_proj_dim": None}
+    for name, value in wanted.items():
+        if denoiser.get(name) != value:
+            raise CheckpointError(f"{name} must be {value} in a {pipeline}, got {denoiser.get(name)} in {path}")
 
 
 def _sample_size(unet: Mapping[str, Any], path: Path) -> tuple[int, int]:
@@ -173,14 +224,15 @@ def _sample_size(unet: Mapping[str, Any], path: Path) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def _positive_list(config: Mapping[str, Any], name: str, path: Path) -> list[int]:
-    values = config.get(name)
-    if not isinstance(values, list) or not values:
-        raise CheckpointError(f"{name} must be a list of channel counts, got {values!r} in {path}")
-    return values
+def _halvings(config: Mapping[str, Any], path: Path) -> int:
+    """Return how many pixels make one at the coarsest of a network's levels, along each axis."""
+    channels = config.get("block_out_channels")
+    if not isinstance(channels, list) or not channels:
+        raise CheckpointError(f"block_out_channels must be a list of channel counts, got {channels!r} in {path}")
+    return int(2 ** (len(channels) - 1))
 
 
-def _one_of(allowed: Mapping[str, Any] | tuple[str, ...], value: Any, what: str) -> str:
+def _one_of(allowed: tuple[str, ...], value: Any, what: str) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise CheckpointError(f"{what} must be {' or '.join(allowed)}, got {value}")
     return value

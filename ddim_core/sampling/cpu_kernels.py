@@ -70,6 +70,7 @@ def _twins() -> dict[Kernel, Kernel]:
         mint.outer: _outer,
         mint.split: _split,
         mint.stack: _stack,
+        mint.zeros_like: _zeros_like,
         functional.conv2d: _conv2d,
         functional.embedding: _embedding,
         functional.gelu: _gelu,
@@ -103,6 +104,10 @@ def _split(tensor: Any, split_size_or_sections: int | Sequence[int], dim: int = 
 
 def _stack(tensors: Any, dim: int = 0) -> Any:
     return ops.stack(tensors, axis=dim)
+
+
+def _zeros_like(input: Any, *, dtype: Any = None) -> Any:
+    return ops.zeros_like(input, dtype=dtype)
 
 
 def _embedding(

@@ -62,6 +62,14 @@ def stack(a: Any, b: Any) -> Any:
     return mint.stack([a, b], dim=1)
 
 
+def outer(ids: Any, weight: Any) -> Any:
+    return mint.outer(ids[0], weight)
+
+
+def zeros_like(x: Any) -> Any:
+    return mint.zeros_like(x)
+
+
 def embedding(ids: Any, table: Any) -> Any:
     return mint.nn.functional.embedding(ids, table)
 
@@ -148,6 +156,8 @@ CASES: list[tuple[Callable[..., Any], list[Array], Array]] = [
     (split_in_equal_parts, [SEQUENCE], SEQUENCE[..., 4:]),
     (split_in_given_sizes, [SEQUENCE], SEQUENCE[..., 3:]),
     (stack, [SEQUENCE, -SEQUENCE], np.stack([SEQUENCE, -SEQUENCE], axis=1)),
+    (outer, [IDS, WEIGHT], np.outer(IDS[0], WEIGHT)),
+    (zeros_like, [X], np.zeros_like(X)),
     (embedding, [IDS, TABLE], TABLE[IDS]),
     (gelu, [SEQUENCE], numpy_gelu(SEQUENCE)),
     (
@@ -193,6 +203,48 @@ def test_the_gated_unit_of_mindone_runs(compiled: bool) -> None:
     call = ms.jit(gated, jit_level="O0") if compiled else gated
     hidden, gate = np.split(SEQUENCE @ weight.T + bias, 2, axis=-1)
     np.testing.assert_allclose(call(ms.Tensor(SEQUENCE)).asnumpy(), hidden * numpy_gelu(gate), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_the_adaptive_norm_of_mindone_runs(compiled: bool) -> None:
+    """AdaLayerNormZero cuts shifts, scales and gates from one projection, with Tensor.chunk."""
+    from mindone.diffusers.models.normalization import AdaLayerNormZero
+
+    cell = AdaLayerNormZero(8)
+    cell.set_train(False)
+    weight, bias = cell.linear.weight.asnumpy(), cell.linear.bias.asnumpy()
+
+    def normed(x: Any, emb: Any) -> Any:
+        return cell(x, emb=emb)
+
+    call = ms.jit(normed, jit_level="O0") if compiled else normed
+    x, *rest = (out.asnumpy() for out in call(ms.Tensor(SEQUENCE), ms.Tensor(TABLE[:2])))
+    shift, scale, *gates = np.split((TABLE[:2] / (1 + np.exp(-TABLE[:2]))) @ weight.T + bias, 6, axis=1)
+    expected = numpy_norm(SEQUENCE, (2,), 1e-6) * (1 + scale[:, None]) + shift[:, None]
+    np.testing.assert_allclose(x, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(rest, gates, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_the_transformer_of_mindone_puts_its_patches_where_they_were() -> None:
+    """Its last norm is cut with Tensor.chunk and its patches are laid out by einsum, which the CPU lacks too."""
+    from mindone.diffusers import DiTTransformer2DModel
+
+    shape = {"num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1, "sample_size": 4, "out_channels": 3}
+    cell = DiTTransformer2DModel(**shape, num_embeds_ada_norm=5)
+    cell.set_train(False)
+    x, t, label = ms.Tensor(X[..., :4, :4]), ms.Tensor(np.float32([3, 4])), ms.Tensor(np.int32([1, 5]))
+    block = cell.transformer_blocks[0]
+    hidden = block(cell.pos_embed(x), timestep=t, class_labels=label).asnumpy()
+    condition = block.norm1.emb(t, label, hidden_dtype=ms.float32).asnumpy()
+    shift, scale = np.split(linear(condition / (1 + np.exp(-condition)), cell.proj_out_1), 2, axis=1)
+    hidden = numpy_norm(hidden, (2,), 1e-6) * (1 + scale[:, None]) + shift[:, None]
+    patches = linear(hidden, cell.proj_out_2).reshape(2, 2, 2, 2, 2, 3)
+    expected = np.einsum("nhwpqc->nchpwq", patches).reshape(2, 3, 4, 4)
+    np.testing.assert_allclose(cell(x, t, label)[0].asnumpy(), expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def linear(x: Array, layer: Any) -> Array:
+    return x @ layer.weight.asnumpy().T + layer.bias.asnumpy()
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])

@@ -5,12 +5,22 @@ Import it after ``device.start``: mindone takes its kernels when it is imported.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.sampling.models.dit import ClassConditionalTransformer
 from ddim_core.sampling.models.model import Model
 from ddim_core.sampling.models.stable_diffusion import StableDiffusion
+from ddim_core.sampling.models.stable_diffusion_xl import StableDiffusionXL
+from ddim_core.sampling.models.unconditional import UnconditionalPixels
 
-_MODELS = {
+# The pipelines that ``ddim_core.checkpoints`` describes.
+_MODELS: dict[str, Callable[..., Model]] = {
     "StableDiffusionPipeline": StableDiffusion,
+    "StableDiffusionXLPipeline": StableDiffusionXL,
+    "DiTPipeline": ClassConditionalTransformer,
+    "DDPMPipeline": UnconditionalPixels,
+    "DDIMPipeline": UnconditionalPixels,
 }
 
 

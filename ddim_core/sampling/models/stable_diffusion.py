@@ -5,50 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mindspore as ms
 from mindone.diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from mindone.diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from mindone.transformers import CLIPTextModel
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 
 from ddim_core.checkpoints import CheckpointInfo
 from ddim_core.contracts.sample import SampleSpec
-from ddim_core.sampling.models.decoder import VaeDecoder, decode
-from ddim_core.sampling.models.model import Decoding, LatentShape
+from ddim_core.sampling.models.base import DenoisedLatents
+from ddim_core.sampling.models.decoder import VaeDecoder
 from ddim_core.sampling.models.networks import load_network
 from ddim_core.sampling.models.text import PromptMemory, TextEncoder
 from ddim_core.sampling.step import Conditions
 
 
-class StableDiffusion:
+class StableDiffusion(DenoisedLatents):
     """``StableDiffusionPipeline``; its one condition is the text, [T, D] for T tokens."""
 
     def __init__(self, info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto") -> None:
         """Load the checkpoint's networks onto the device."""
-        self._info = info
         folder = info.folder
         self._text_encoder = TextEncoder(CLIPTextModel, folder / "tokenizer", folder / "text_encoder", dtype)
         self._prompts = PromptMemory(self._encode)
         unet = load_network(UNet2DConditionModel, folder / "unet", dtype, flash_attention=flash_attention)
         vae = load_network(AutoencoderKL, folder / "vae", dtype, flash_attention=flash_attention)
-        self.denoiser = _Denoiser(unet)
-        self._decoder = VaeDecoder(vae)
+        super().__init__(info, _Denoiser(unet), VaeDecoder(vae))
 
-    def latent_shape(self, height: int, width: int) -> LatentShape:  # noqa: D102
-        factor = self._info.vae_scale_factor
-        return self._info.latent_channels, height // factor, width // factor
-
-    def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:  # noqa: D102
+    def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
+        """Return the text and the negative one of each spec."""
         texts = self._prompts.conditions([text for spec in specs for text in (spec.prompt, spec.negative_prompt)])
         return list(zip(texts[::2], texts[1::2], strict=True))
-
-    def decode(self, latents: Sequence[Tensor], batch: int) -> Decoding:  # noqa: D102
-        return decode(self._decoder, latents, batch)
-
-    def call_eagerly(self) -> None:  # noqa: D102
-        [(text,)] = self._prompts.conditions([""])
-        x = ops.zeros((1, *self.latent_shape(self._info.default_height, self._info.default_width)), ms.float32)
-        self.denoiser(x, ops.zeros((1,), ms.float32), ops.expand_dims(text, 0)).asnumpy()
 
     def _encode(self, prompts: Sequence[str]) -> Conditions:
         return (self._text_encoder(prompts)[0],)
