@@ -17,7 +17,7 @@ from types import TracebackType
 
 from ddim_core.checkpoints import CheckpointInfo, describe
 from ddim_core.contracts.sample import SEED_LIMIT, Counters, SampledImage, SampleSpec, Size
-from ddim_core.errors import DeviceError, FleetError, InputError
+from ddim_core.errors import CheckpointError, DeviceError, FleetError, InputError
 from ddim_core.sampling.delivery import Deliveries
 from ddim_core.sampling.inbox import Entry, Inbox
 from ddim_core.sampling.opening import Session, SessionOpener, open_on_device
@@ -40,14 +40,16 @@ class SamplingService:
         """Describe the checkpoint; nothing is loaded yet.
 
         Raises:
-            CheckpointError: There is none, or none that can be sampled.
-            InputError: A size of the settings does not fit it.
+            CheckpointError: There is none, none that can be sampled, or none that takes the sizes of the settings.
         """
         self.settings = settings
         self._open_session = open_session
         self.info: CheckpointInfo = describe(settings.checkpoint)
         for size in settings.sizes:
-            self._check_size(size)
+            if not self._takes(size):
+                raise CheckpointError(
+                    f"sizes must be ones that the checkpoint takes, got {size} for {settings.checkpoint}"
+                )
         self._prepared: set[tuple[Size, bool]] = set()
         self._inbox = Inbox(settings.queue_limit)
         self._deliveries = Deliveries()
@@ -60,7 +62,7 @@ class SamplingService:
         self._load_s = 0.0
 
     def start(self) -> SamplingService:
-        """Start the thread and wait until the graphs for the first sizes are compiled.
+        """Start the thread and wait until the graphs for the first size are compiled; the settings' others follow.
 
         Raises:
             HostError: MindSpore cannot use the device.
@@ -81,7 +83,7 @@ class SamplingService:
         Raises:
             DeviceError: The device failed, or the service is closed.
         """
-        wanted = {size for size in sizes if self._fits(size)}
+        wanted = {size for size in sizes if self._takes(size)}
         if {(size, thresholding) for size in wanted} <= self._prepared:
             return
         preparation = Preparation(tuple(sorted(wanted)), thresholding, Future())
@@ -136,6 +138,7 @@ class SamplingService:
     def _check(self, spec: SampleSpec) -> None:
         """Refuse what would fail in the thread that others' samples depend on."""
         self._check_size(Size(spec.height, spec.width))
+        self._check_class(spec)
         if not 0 <= spec.seed < SEED_LIMIT or spec.image_index < 0:
             raise InputError(
                 f"seed must be from 0 to {SEED_LIMIT - 1}, got {spec.seed}; image_index {spec.image_index}"
@@ -144,13 +147,23 @@ class SamplingService:
             raise InputError(f"num_inference_steps must be at least 1, got {spec.num_inference_steps}")
 
     def _check_size(self, size: Size) -> None:
-        factor = self.info.vae_scale_factor
         for name, value in size._asdict().items():
-            if value < factor or value % factor:
-                raise InputError(f"{name} must be a positive multiple of {factor} for this checkpoint, got {value}")
+            if (rule := self.info.size_fault(name, value)) is not None:
+                raise InputError(f"{name} {rule} for this checkpoint, got {value}")
 
-    def _fits(self, size: Size) -> bool:
-        return all(side >= self.info.vae_scale_factor and side % self.info.vae_scale_factor == 0 for side in size)
+    def _check_class(self, spec: SampleSpec) -> None:
+        labels, label = self.info.labels, spec.class_label
+        if labels is None and label is not None:
+            raise InputError(f"class_label must be None for a checkpoint that takes {self.info.takes}, got {label}")
+        if labels is not None and (label is None or not 0 <= label < labels.count):
+            raise InputError(f"class_label must be from 0 to {labels.count - 1} for this checkpoint, got {label}")
+
+    def _takes(self, size: Size) -> bool:
+        try:
+            self._check_size(size)
+        except InputError:
+            return False
+        return True
 
     def _offer(self, entry: Entry) -> None:
         if not self._put(entry):
@@ -180,6 +193,8 @@ class SamplingService:
         logger.info("ready to sample", extra={"action": "sampling_ready", "load_s": round(self._load_s, 1)})
         self._ready.set_result(None)
         try:
+            if len(self.settings.sizes) > 1:
+                session.prepare(self.settings.sizes[1:], thresholding=self.info.schedule.thresholding)
             self._loop(session)
         except Exception as error:
             logger.exception("sampling ended", extra={"action": "sampling_failed"})

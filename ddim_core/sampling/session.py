@@ -45,7 +45,7 @@ class DeviceSession:
     """One loaded checkpoint on one device, warmed up."""
 
     def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
-        """Load the networks and compile the graphs for the first sizes; takes seconds to minutes.
+        """Load the networks and compile the graphs for the first size; takes seconds to minutes.
 
         Raises:
             CheckpointError: The weights cannot be loaded, or make NaN, or the checkpoint's schedule allows no step.
@@ -141,8 +141,8 @@ class DeviceSession:
         except Exception as error:
             raise device.device_error(error) from error
         try:
-            for size in settings.sizes or [Size(info.default_height, info.default_width)]:
-                self._compile(size, thresholding=info.schedule.thresholding)
+            first = settings.sizes[0] if settings.sizes else Size(info.default_height, info.default_width)
+            self._compile(first, thresholding=info.schedule.thresholding)
         except SampleError as error:
             raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got: {error}") from error
 
@@ -220,7 +220,7 @@ class DeviceSession:
         self._images += 1
         sample = developed.finished.sample
         seconds = time.monotonic() - sample.admitted_s
-        return Outcome(ticket, SampledImage(developed.image.pixels, seconds, slots=sample.batch_lanes // 2))
+        return Outcome(ticket, SampledImage(developed.image.pixels, seconds, sample.batch_lanes // 2, developed.batch))
 
     def _failed(self, tickets: Sequence[Ticket], error: Exception) -> list[Outcome]:
         shared = error if isinstance(error, FleetError) else device.device_error(error)

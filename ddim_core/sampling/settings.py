@@ -25,7 +25,7 @@ class SamplingSettings:
     slots: int = 8
     """Samples with guidance that share a batch; sizes that need more memory get a half of them, a quarter and so on."""
     sizes: tuple[Size, ...] = ()
-    """What to compile before the first sample; empty for the checkpoint's default size."""
+    """What to compile before the first sample, the first one at the start; empty for the checkpoint's default size."""
     memory_limit_bytes: int | None = None
     """Of the process on the CPU, of the device elsewhere; None for 92% of the device, and no limit on the CPU."""
     cpu_threads: int | None = None

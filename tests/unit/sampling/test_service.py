@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ class _PaintingSession:
 SPEC = SampleSpec("a", "", 7, 0, 10, 4.0, 0.0, 0.0, 64, 64, ScheduleConfig())
 
 
-def service_of(**settings: int) -> tuple[SamplingService, list[_PaintingSession]]:
+def service_of(**settings: Any) -> tuple[SamplingService, list[_PaintingSession]]:
     sessions: list[_PaintingSession] = []
 
     def open_session(told: SamplingSettings, info: CheckpointInfo) -> _PaintingSession:
@@ -136,8 +137,8 @@ def test_a_refused_sample_fails_alone(service: SamplingService) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 60}, "height must be a positive multiple of 8 for this checkpoint, got 60"),
-        ({"width": 0}, "width must be a positive multiple of 8 for this checkpoint, got 0"),
+        ({"height": 60}, "height must be a multiple of 8 for this checkpoint, got 60"),
+        ({"width": 0}, "width must be a multiple of 8 for this checkpoint, got 0"),
         ({"seed": -1}, "seed must be from 0 to 9223372036854775807, got -1"),
         ({"seed": 2**63}, "seed must be from 0 to 9223372036854775807, got 9223372036854775808"),
         ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, got 0"),
@@ -266,6 +267,14 @@ def test_preparing_happens_between_steps_and_before_what_comes_after() -> None:
         assert sessions[0].prepared == [((Size(64, 96),), True, 1)]
 
 
+def test_the_sizes_of_the_settings_are_compiled_before_any_sample() -> None:
+    """The first one with the checkpoint; the others once the service runs, so that its counters show that it moves."""
+    service, sessions = service_of(sizes=(Size(64, 64), Size(64, 96), Size(96, 64)))
+    with service:
+        assert service.submit(SPEC).result(WAIT_S)
+        assert sessions[0].prepared == [((Size(64, 96), Size(96, 64)), False, 0)]
+
+
 def test_sizes_that_do_not_fit_are_left_out_of_preparing(service: SamplingService) -> None:
     """Their samples are refused one by one, and the run's others are made."""
     service.prepare([Size(60, 64), Size(0, 64)])
@@ -281,7 +290,7 @@ def test_whoever_prepares_hears_of_the_device(service: SamplingService) -> None:
 
 def test_a_size_of_the_settings_must_fit_the_checkpoint() -> None:
     """Refused before anything is loaded."""
-    with pytest.raises(InputError, match="width must be a positive multiple of 8 for this checkpoint, got 100"):
+    with pytest.raises(CheckpointError, match="sizes must be ones that the checkpoint takes, got 100x64 for "):
         SamplingService(SamplingSettings(resolve("shapes"), sizes=(Size(64, 64), Size(64, 100))))
 
 
