@@ -23,6 +23,7 @@ from ddim_core.schedule import (
     betas,
     table_of_all_timesteps,
     timesteps,
+    unbounded_factors,
     update_factors,
 )
 
@@ -81,7 +82,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
         self.timesteps = ms.Tensor(np.arange(num_train_timesteps, dtype=np.int64)[::-1].copy())
-        self._signal_and_noise = _between_nan_rows(np.sqrt(np.stack([curve, 1.0 - curve], axis=1)))
+        self._signal_and_noise = _between_nan_columns(np.sqrt(np.stack([curve, 1.0 - curve])))
         self._tables: dict[tuple[float, bool], ms.Tensor] = {}
 
     def __len__(self) -> int:
@@ -104,7 +105,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         visited = timesteps(schedule, num_inference_steps)
         table = table_of_all_timesteps(schedule, num_inference_steps)
         self._schedule = schedule
-        self._tables = {(0.0, False): _device_table(table, schedule.num_train_timesteps, clipped_eps=False)}
+        self._tables = {(0.0, False): self._device_table(table, clipped_eps=False)}
         self.num_inference_steps = num_inference_steps
         self.timesteps = ms.Tensor(visited.copy())
 
@@ -164,8 +165,21 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
             table = table_of_all_timesteps(self._schedule, self.num_inference_steps, eta)
             if len(self._tables) == _MAX_TABLES:
                 self._tables.clear()
-            self._tables[key] = _device_table(table, len(self), clipped_eps=clipped_eps)
+            self._tables[key] = self._device_table(table, clipped_eps=clipped_eps)
         return self._tables[key]
+
+    def _device_table(self, table: StepTable, *, clipped_eps: bool) -> ms.Tensor:
+        """Return the factors that an update gathers for every timestep; where a timestep has none they are NaN."""
+        factors = update_factors(table, clipped_eps=clipped_eps)
+        if not self._bounds_x0:
+            factors = unbounded_factors(factors)
+        columns = np.full((factors.shape[1], len(self)), np.nan)
+        columns[:, table.timesteps] = factors.T
+        return _between_nan_columns(columns)
+
+    @property
+    def _bounds_x0(self) -> bool:
+        return self._schedule.clip_sample or self._schedule.thresholding
 
     def _timestep_tensor(self, timestep: int | ms.Tensor, batch_size: int) -> ms.Tensor:
         if isinstance(timestep, ms.Tensor):
@@ -187,30 +201,24 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
 
         The third number says where between the last two of these the quantile lies.
         """
+        if not self._bounds_x0:
+            return None
         if not self._schedule.thresholding:
-            return (self._schedule.clip_sample_range, 0, 0.0) if self._schedule.clip_sample else None
+            return self._schedule.clip_sample_range, 0, 0.0
         last = prod(shape[1:]) - 1
         position = self._schedule.dynamic_thresholding_ratio * last
         return self._schedule.sample_max_value, last - int(position) + 1, position % 1.0
 
 
-def _device_table(table: StepTable, num_train_timesteps: int, *, clipped_eps: bool) -> ms.Tensor:
-    """Return the factors that ``_update`` gathers for every timestep; where a timestep has none they are NaN."""
-    factors = update_factors(table, clipped_eps=clipped_eps)
-    rows = np.full((num_train_timesteps, factors.shape[1]), np.nan)
-    rows[table.timesteps] = factors
-    return _between_nan_rows(rows)
+def _between_nan_columns(columns: Float64Array) -> ms.Tensor:
+    return ms.Tensor(np.pad(columns, ((0, 0), (1, 1)), constant_values=np.nan), ms.float32)
 
 
-def _between_nan_rows(rows: Float64Array) -> ms.Tensor:
-    return ms.Tensor(np.pad(rows, ((1, 1), (0, 0)), constant_values=np.nan), ms.float32)
-
-
-def _factors(table: ms.Tensor, t: ms.Tensor, ndim: int) -> list[ms.Tensor]:
-    """Gather the row of each timestep, as one ``[1 or B, 1, ...]`` a column; outside the schedule it is NaN."""
-    row = ops.minimum(ops.maximum(t.reshape((-1,)).astype(ms.int32) + 1, 0), table.shape[0] - 1)
-    rows = ops.gather(table, row, 0)
-    return [rows[:, column].reshape((-1,) + (1,) * (ndim - 1)) for column in range(table.shape[1])]
+def _factors(table: ms.Tensor, t: ms.Tensor, ndim: int) -> tuple[ms.Tensor, ...]:
+    """Gather the factors of each timestep, each ``[1 or B, 1, ...]``; outside the schedule they are NaN."""
+    column = ops.minimum(ops.maximum(t.reshape((-1,)).astype(ms.int64) + 1, 0), table.shape[1] - 1)
+    gathered = ops.gather(table, column, 1)
+    return ops.unstack(gathered.reshape((*gathered.shape, *(1,) * (ndim - 1))), 0)
 
 
 def _noise(model_output: ms.Tensor, dtype: Any, generator: Any, variance_noise: ms.Tensor | None) -> ms.Tensor:
@@ -231,11 +239,14 @@ def _update(
     """
     dtype = x.dtype
     x, out = x.astype(ms.float32), out.astype(ms.float32)
-    x0_from_x, x0_from_out, prev_from_x0, prev_from_x, prev_from_out, sigma = _factors(table, t, x.ndim)
-    x0 = x0_from_x * x + x0_from_out * out
-    if bound is not None:
-        x0 = _bounded(x0, bound)
-    x_prev = prev_from_x0 * x0 + prev_from_x * x + prev_from_out * out
+    if bound is None:
+        x0_from_x, x0_from_out, prev_from_x, prev_from_out, sigma = _factors(table, t, x.ndim)
+        x0 = x0_from_x * x + x0_from_out * out
+        x_prev = prev_from_x * x + prev_from_out * out
+    else:
+        x0_from_x, x0_from_out, prev_from_x0, prev_from_x, prev_from_out, sigma = _factors(table, t, x.ndim)
+        x0 = _bounded(x0_from_x * x + x0_from_out * out, bound)
+        x_prev = prev_from_x0 * x0 + prev_from_x * x + prev_from_out * out
     if z is not None:
         x_prev = x_prev + sigma * z.astype(ms.float32)
     return x_prev.astype(dtype), x0.astype(dtype)

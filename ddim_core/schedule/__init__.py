@@ -14,7 +14,13 @@ from ddim_core.schedule.config import (
     ScheduleConfig,
 )
 from ddim_core.schedule.spacing import Int64Array, predecessors, timesteps
-from ddim_core.schedule.table import StepTable, step_table, table_of_all_timesteps, update_factors
+from ddim_core.schedule.table import (
+    StepTable,
+    step_table,
+    table_of_all_timesteps,
+    unbounded_factors,
+    update_factors,
+)
 from ddim_core.schedule.variances import Float64Array, alpha_bar, betas
 
 __all__ = [
@@ -34,5 +40,6 @@ __all__ = [
     "step_table",
     "table_of_all_timesteps",
     "timesteps",
+    "unbounded_factors",
     "update_factors",
 ]

@@ -142,6 +142,15 @@ def update_factors(table: StepTable, *, clipped_eps: bool = False) -> Float64Arr
     return np.stack(columns, axis=1)
 
 
+def unbounded_factors(factors: Float64Array) -> Float64Array:
+    """Return the five factors of an update whose x0 is neither clipped nor thresholded, ``[steps, 5]``.
+
+    ``x0 = f0 x + f1 out`` and ``x_prev = f2 x + f3 out + f4 z``: the six of ``update_factors`` with x0 put in.
+    """
+    f0, f1, f2, f3, f4, f5 = factors.T
+    return np.stack((f0, f1, f2 * f0 + f3, f2 * f1 + f4, f5), axis=1)
+
+
 @lru_cache(maxsize=256)
 def _step_table(config: ScheduleConfig, num_inference_steps: int, eta: float) -> StepTable:
     visited = timesteps(config, num_inference_steps)

@@ -21,6 +21,7 @@ from ddim_core.schedule import (
     betas,
     step_table,
     table_of_all_timesteps,
+    unbounded_factors,
     update_factors,
 )
 
@@ -257,3 +258,14 @@ def test_fused_factors_give_the_same_step_as_the_terms_one_by_one(clipped_eps: b
     one_by_one = table.prev_from_x0 * x0 + table.prev_from_eps * eps + table.sigma * z
     assert np.clip(f0 * x + f1 * out, -1, 1) == pytest.approx(x0, rel=1e-12)
     assert f2 * x0 + f3 * x + f4 * out + f5 * z == pytest.approx(one_by_one, rel=1e-12)
+
+
+def test_factors_without_a_bound_give_the_same_step_as_through_x0() -> None:
+    """An update that bounds nothing needs no x0 on the way to x_prev."""
+    factors = update_factors(step_table(ScheduleConfig(clip_sample=False), 20, 0.7))
+    x, out, z = 0.4, -0.9, 1.6
+    f0, f1, f2, f3, f4, f5 = factors.T
+    g0, g1, g2, g3, g4 = unbounded_factors(factors).T
+    x0 = f0 * x + f1 * out
+    assert g0 * x + g1 * out == pytest.approx(x0, rel=1e-12)
+    assert g2 * x + g3 * out + g4 * z == pytest.approx(f2 * x0 + f3 * x + f4 * out + f5 * z, rel=1e-12)
