@@ -89,6 +89,8 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
     )
     if settings.slots is not None:
         told = dataclasses.replace(told, slots=settings.slots)
+    if settings.decode_batch is not None:
+        told = dataclasses.replace(told, decode_batch=settings.decode_batch)
     service = SamplingService(told).start()
     facts = SamplerFacts(
         device_kind=(device.name or "Ascend") if device.kind == "npu" else device.kind,
@@ -96,6 +98,7 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         slots=told.slots,
         dtype=told.dtype_on_device,
         versions=_versions("mindspore", "mindone", "numpy"),  # NumPy draws the noise
+        decode_batch=told.decode_batch,
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
     return LoadedSampler(service, facts)

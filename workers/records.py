@@ -45,6 +45,7 @@ class RecordMaker:
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
             slots=image.slots,
+            decode_batch=image.decode_batch,
             seconds=image.seconds,
             **self._common(item),
         )
@@ -56,6 +57,7 @@ class RecordMaker:
             error_class=type(exc).__name__,
             error_message=(str(exc) or type(exc).__name__)[:MAX_MESSAGE_CHARS],
             slots=self.facts.slots,
+            decode_batch=self.facts.decode_batch,
             seconds=0.0,
             **self._common(item),
         )

@@ -34,19 +34,21 @@ _IMAGES_AT_HAND = 64
 
 
 def replayed(order: ReplayOrder, device: Device) -> Iterator[Record]:
-    """Make the images of all rows, each with its own number of slots; yield their rows as they turned out here.
+    """Make the images of all rows, each with its own batch sizes; yield their rows as they turned out here.
 
     Raises:
         CheckpointError: A row's checkpoint is not here.
         HostError: This host cannot sample on the device.
         DeviceError: The device failed.
     """
-    groups: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, str, int, int], list[Record]] = defaultdict(list)
     for row in order.rows:
-        groups[row.model, row.model_digest, row.slots].append(row)
-    for (name, digest, slots), rows in groups.items():
+        groups[row.model, row.model_digest, row.slots, row.decode_batch].append(row)
+    for (name, digest, slots, decode_batch), rows in groups.items():
         sizes = tuple(sorted({str(Size(row.height, row.width)) for row in rows}))
-        settings = SamplerSettings(device=device, models=order.models, slots=slots, sizes=sizes)
+        settings = SamplerSettings(
+            device=device, models=order.models, slots=slots, decode_batch=decode_batch, sizes=sizes
+        )
         loaded = make_finder(settings)(ModelRef(name=name, digest=digest, scheduler={}))()
         try:
             yield from make_again(loaded, rows, Path(order.folder))
@@ -85,6 +87,7 @@ def _as_made_by(facts: SamplerFacts, row: Record) -> Record:
         device_kind=facts.device_kind,
         device=facts.device,
         slots=facts.slots,
+        decode_batch=facts.decode_batch,
         dtype=facts.dtype,
         cpu_threads=facts.cpu_threads,
         worker=f"replay/{os.getpid()}",
@@ -110,6 +113,7 @@ def _finished(row: Record, sampled: Future[SampledImage], folder: Path) -> Recor
         size_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         slots=image.slots,
+        decode_batch=image.decode_batch,
         seconds=image.seconds,
     )
 

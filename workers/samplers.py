@@ -27,6 +27,8 @@ class SamplerFacts:
     dtype: str
     versions: str
     """Versions of ddim-fleet, MindSpore, mindone, NumPy and Python as JSON."""
+    decode_batch: int = 1
+    """Images asked to be decoded together; as for slots."""
     cpu_threads: int | None = None
     """Threads of the CPU's kernels; None on other devices."""
 

@@ -56,6 +56,8 @@ class SamplerSettings(BaseModel):
     """Folders that hold checkpoints, besides those that the package brings."""
     slots: int | None = Field(default=None, ge=1)
     """Batch shape of the denoiser; None: the device's default."""
+    decode_batch: int | None = Field(default=None, ge=1)
+    """Images decoded together; None: the device's default."""
     sizes: tuple[Annotated[str, Field(pattern=SIZE_PATTERN)], ...] = ()
     """``WIDTHxHEIGHT`` to compile before the first chunk; empty: the checkpoint's default size."""
     memory_limit_bytes: int | None = Field(default=None, ge=1)

@@ -59,7 +59,9 @@ class Record:
     device_kind: str
     device: str
     slots: int
-    """Batch shape of the denoiser: with device kind, dtype and versions, what equal bytes hold for."""
+    """Batch shape of the denoiser: with device kind, decode_batch, dtype and versions, what equal bytes hold for."""
+    decode_batch: int = 1
+    """Images that the decoder had room for, as for slots."""
     dtype: str
     cpu_threads: int | None = None
     """Threads of the CPU's kernels; None on other devices."""

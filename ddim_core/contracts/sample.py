@@ -69,6 +69,8 @@ class SampledImage:
     """From admission to a slot to the decoded image."""
     slots: int
     """Of the batch that it was made in; equal bytes hold for one number of them."""
+    decode_batch: int = 1
+    """Images that the decoder had room for; equal bytes hold for one number of them, too."""
 
 
 class Size(NamedTuple):

@@ -33,6 +33,8 @@ class Developed:
     finished: FinishedJob
     image: Decoded | None = None
     error: Exception | None = None
+    batch: int = 1
+    """How many latents the decoder had room for."""
 
 
 class DecodeBatches:
@@ -67,6 +69,7 @@ class DecodeBatches:
 @dataclass(frozen=True, slots=True)
 class _Launched:
     batch: list[FinishedJob]
+    room: int
     decoding: Decoding
 
 
@@ -136,13 +139,13 @@ class DecodeLine:
             self._waiting.popleft()
         self._begin_to_wait()
         latents = [finished.result for finished in batch if finished.result is not None]
-        began = time.monotonic()
+        began, room = time.monotonic(), self._batches.of(batch[0])
         try:
-            decoding = self._model.decode(latents, self._batches.of(batch[0]))
+            decoding = self._model.decode(latents, room)
         except Exception as error:
             return self._failed(batch, error)
         self.seconds["decode"] += time.monotonic() - began
-        self._launched.append(_Launched(batch, decoding))
+        self._launched.append(_Launched(batch, room, decoding))
         return []
 
     def _read_all(self) -> list[Developed]:
@@ -155,7 +158,8 @@ class DecodeLine:
             except Exception as error:
                 developed += self._failed(launched.batch, error)
             else:
-                developed += [Developed(*pair) for pair in zip(launched.batch, images, strict=True)]
+                pairs = zip(launched.batch, images, strict=True)
+                developed += [Developed(finished, image, batch=launched.room) for finished, image in pairs]
                 self.seconds["read"] += time.monotonic() - began
         return developed
 

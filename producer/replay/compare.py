@@ -18,7 +18,7 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.display import counted
 from producer.verify.shard import read_member
 
-_CONDITIONS = ("device_kind", "slots", "dtype", "cpu_threads")
+_CONDITIONS = ("device_kind", "slots", "decode_batch", "dtype", "cpu_threads")
 """With the versions, what equal bytes hold for."""
 
 
