@@ -205,11 +205,11 @@ class DeviceSession:
 
     def _images_of(self, developed: Sequence[Developed]) -> list[Outcome]:
         """Return the outcomes of samples that somebody still waits for."""
-        return [
-            self._outcome(self._tickets.pop(each.finished.sample), each)
-            for each in developed
-            if each.finished.sample in self._tickets
-        ]
+        awaited = [each for each in developed if each.finished.sample in self._tickets]
+        outcomes = [self._outcome(self._tickets[each.finished.sample], each) for each in awaited]
+        for each in awaited:  # only now: had one of them raised, none would be lost to ``unfinished``
+            del self._tickets[each.finished.sample]
+        return outcomes
 
     def _outcome(self, ticket: Ticket, developed: Developed) -> Outcome:
         if developed.image is None:
