@@ -38,8 +38,9 @@ def at_most(value: float) -> Target:
 def report(what: str, value: float, target: Target | None = None, *, because: str = "") -> None:
     """Print a figure, what it was made from, and whether it keeps its target; figures without one are context."""
     verdict = "no target" if target is None else f"{target}: {'met' if target.met_by(value) else 'MISSED'}"
-    print(f"  {what}: {value:.3g} ({verdict}){because and '; ' + because}", flush=True)
-    print(f"{ROW}{what} | {value:.3g} | {verdict} | {because} |", flush=True)
+    shown = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    print(f"  {what}: {shown} ({verdict}){because and '; ' + because}", flush=True)
+    print(f"{ROW}{what} | {shown} | {verdict} | {because} |", flush=True)
 
 
 def left_out(what: str, why: str) -> None:

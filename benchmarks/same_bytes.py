@@ -7,10 +7,12 @@ import random
 from benchmarks.figures import at_least, report
 from benchmarks.options import read_options
 from benchmarks.work import alike, make, mixed
+from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.sampling.service import SamplingService
-from workers.encode import encode_png
+from workers.encode import encode_image
 
 MIXES = 50
+PNG = ImageEncoding()
 STEPS = (3, 5, 8, 13)
 """Of the companions; few, since it is the mixing that matters."""
 
@@ -21,14 +23,14 @@ def main() -> None:
     mixes = options.scaled(MIXES)
     with SamplingService(options.settings) as service:
         [request] = alike(service.info, 1, steps=9, first=1000)
-        alone = encode_png(make(service, [request])[0].pixels)
+        alone = encode_image(make(service, [request])[0].pixels, PNG)
         same = 0
         for mix in range(mixes):
             draw = random.Random(mix)
             companions = mixed(service.info, draw.randint(0, 2 * options.slots), seed=mix, steps=STEPS)
             place = draw.randint(0, len(companions))
             images = make(service, [*companions[:place], request, *companions[place:]])
-            same += encode_png(images[place].pixels) == alone
+            same += encode_image(images[place].pixels, PNG) == alone
     report(
         f"share of {mixes} random mixes in which a request's PNG is the same as alone",
         same / mixes,

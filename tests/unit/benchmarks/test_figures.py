@@ -28,6 +28,12 @@ def test_a_figure_says_whether_it_keeps_its_target(
     assert row == f"{ROW}images/s | {value:.3g} | {verdict} | a over b |"
 
 
+def test_large_figures_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody reads 1.26e+03 bytes at a glance."""
+    report("bytes", 1263.4)
+    assert capsys.readouterr().out.startswith("  bytes: 1,263 (no target)")
+
+
 def test_what_was_not_measured_is_a_row_too(capsys: pytest.CaptureFixture[str]) -> None:
     """A figure that silently vanishes would pass for one that was never promised."""
     left_out("images/s over PyTorch", "No module named 'torch'")
