@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from urllib.parse import urlsplit
 
 import redis
@@ -34,6 +34,8 @@ BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 SCHEMES = ("redis", "rediss")
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5
+_MESSAGES_AT_ONCE = 500
+"""About half a megabyte."""
 _CHUNKS_AT_ONCE = 10_000
 """Redis answers nobody else while it works on a command."""
 
@@ -120,9 +122,18 @@ class Broker:
     def _send(self, task: str, messages: Iterable[ChunkMessage] | Iterable[FinishMessage], queue: str) -> None:
         app = Celery("ddim-fleet-producer", set_as_current=False)
         app.conf.update(celery_options(self._url, self._queue))
-        with self._errors(), app.producer_pool.acquire(block=True) as producer:
-            for message in messages:
+        with (
+            self._errors(),
+            app.producer_pool.acquire(block=True) as producer,
+            self._redis.pipeline(transaction=False) as pipe,
+        ):
+            # Where kombu reaches for a client to push one message with, and wait, it gets a pipeline that takes many.
+            producer.channel.conn_or_acquire = lambda client=None: nullcontext(pipe)
+            for number, message in enumerate(messages, start=1):
                 app.send_task(task, kwargs=message.model_dump(), queue=queue, producer=producer, retry=False)
+                if number % _MESSAGES_AT_ONCE == 0:
+                    pipe.execute()
+            pipe.execute()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -153,6 +153,14 @@ def test_a_submit_that_dies_leaves_nothing_that_is_taken_for_whole(fleet: FleetC
     assert len(prompts_of(folder)) == board.llen(DEFAULT_QUEUE) == 1000
 
 
+def test_many_messages_go_to_redis_at_once(fleet: FleetCommand, board: redis.Redis) -> None:
+    """Each by itself would wait for an answer, which takes a run of 100,000 chunks minutes on a network."""
+    fleet.write("p.txt", "a red circle\n" * 1200)
+    assert fleet("submit", "p.txt", "--out", "out", "--images-per-chunk", "1").returncode == 0
+    assert board.llen(DEFAULT_QUEUE) == 1200
+    assert board.info("stats")["total_reads_processed"] < 300
+
+
 def test_planning_keeps_little_in_memory(fleet: FleetCommand) -> None:
     """Ten times the requests cost their ids, some 150 bytes each, and nothing more."""
     peaks = []
