@@ -13,6 +13,7 @@ from ddim_core.schedule.config import (
     TIMESTEP_SPACINGS,
     ScheduleConfig,
 )
+from ddim_core.schedule.paths import DOWN, Down, Glimpse, Path, RoundTrip, path_tables, upward_table
 from ddim_core.schedule.spacing import Int64Array, predecessors, timesteps
 from ddim_core.schedule.table import (
     StepTable,
@@ -25,21 +26,28 @@ from ddim_core.schedule.variances import Float64Array, alpha_bar, betas
 
 __all__ = [
     "BETA_SCHEDULES",
+    "DOWN",
     "MAX_TRAIN_TIMESTEPS",
     "PARAMETER_NAMES",
     "PREDICTION_TYPES",
     "TIMESTEP_PAIRS",
     "TIMESTEP_SPACINGS",
+    "Down",
     "Float64Array",
+    "Glimpse",
     "Int64Array",
+    "Path",
+    "RoundTrip",
     "ScheduleConfig",
     "StepTable",
     "alpha_bar",
     "betas",
+    "path_tables",
     "predecessors",
     "step_table",
     "table_of_all_timesteps",
     "timesteps",
     "unbounded_factors",
     "update_factors",
+    "upward_table",
 ]

@@ -30,13 +30,14 @@ class StepTable:
         eps    = eps_from_x[i] * x + eps_from_out[i] * model_output
         x_prev = prev_from_x0[i] * x0 + prev_from_eps[i] * eps + sigma[i] * z,   z ~ N(0, I)
 
-    Arrays have shape ``[num_inference_steps]``, are read-only, and float64 but for ``timesteps`` (int64, descending).
+    Arrays have shape ``[num_inference_steps]``, are read-only, and float64 but for ``timesteps`` (int64, descending; in
+    a table that leads upwards, which ``paths`` makes, ascending).
     Two tables are equal when they are the same object; ``step_table`` returns the same object for equal arguments.
 
     Attributes:
         timesteps: What the denoiser is told.
-        alpha_bar: alpha_bar at ``timesteps[i]``, in ``[0, 1)``.
-        alpha_bar_prev: alpha_bar where step i leads, in ``(0, 1]``.
+        alpha_bar: alpha_bar of x, in ``[0, 1]``; down, that at ``timesteps[i]``.
+        alpha_bar_prev: alpha_bar where step i leads, in ``[0, 1]``.
         x0_from_x: Factor of x in x0.
         x0_from_out: Factor of the model output in x0.
         eps_from_x: Factor of x in eps.
@@ -69,7 +70,9 @@ class StepTable:
         for array in arrays:
             assert array.shape == self.timesteps.shape and np.isfinite(array).all()
             array.setflags(write=False)
-        assert (self.alpha_bar >= 0).all() and (self.alpha_bar < self.alpha_bar_prev + _TOLERANCE).all()
+        assert (self.alpha_bar >= 0).all() and (self.alpha_bar_prev >= 0).all()
+        gained = self.alpha_bar_prev - self.alpha_bar  # signal: by every step down, lost by every step up
+        assert (gained > -_TOLERANCE).all() or (gained < _TOLERANCE).all()
         assert (self.sigma >= 0).all() and (self.prev_from_eps >= 0).all()
         # The noise added is the noise removed: the marginal variance of Eq. (7) stays 1 - alpha_bar_prev.
         _assert_close(self.prev_from_x0**2 + self.prev_from_eps**2 + self.sigma**2, 1.0)
