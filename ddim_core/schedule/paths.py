@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -109,7 +109,9 @@ def upward_table(config: ScheduleConfig, num_inference_steps: int) -> StepTable:
 @lru_cache(maxsize=1024)
 def _glimpse_table(table: StepTable, steps: int) -> StepTable:
     columns = {field.name: getattr(table, field.name) for field in fields(table)}
-    rows = {name: column[:steps].copy() for name, column in columns.items() if isinstance(column, np.ndarray)}
+    rows: dict[str, Any] = {
+        name: column[:steps].copy() for name, column in columns.items() if isinstance(column, np.ndarray)
+    }
     rows["alpha_bar_prev"][-1] = rows["prev_from_x0"][-1] = 1.0  # Eq. (12) with alpha_bar 1: all signal, no noise
     rows["prev_from_eps"][-1] = rows["sigma"][-1] = 0.0
     return replace(table, **rows)

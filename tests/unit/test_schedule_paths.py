@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def follow(config: ScheduleConfig, tables: tuple[StepTable, ...], x: np.ndarray)
 def test_a_step_up_undoes_the_step_down_for_the_same_model_output(
     config: ScheduleConfig, pairs: str, steps: int
 ) -> None:
-    """Only the model's argument differs between the ways: with one output for both, each step is the other's inverse."""
+    """Only the model's argument differs between the ways: with one output for both, they are each other's inverse."""
     config = config.replace_with({"timestep_pairs": pairs})
     down, upward = step_table(config, steps), up(config, steps)
     rng = np.random.default_rng(0)
@@ -81,7 +83,7 @@ def test_reconstruction_with_an_exact_denoiser_gets_better_with_every_step_count
     for steps in (10, 20, 50, 100, 200, 500, 1000):
         _, back = follow(config, path_tables(config, steps, 0.0, RoundTrip()), x)
         errors.append(np.mean((back - x) ** 2))
-    assert all(later < earlier / 2 for earlier, later in zip(errors, errors[1:], strict=False)), errors
+    assert all(later < earlier / 2 for earlier, later in pairwise(errors)), errors
     assert errors[-1] < 1e-5
 
 
