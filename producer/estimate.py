@@ -13,8 +13,8 @@ from producer.measured import Measured
 from producer.planning import RunOptions, images_per_chunk_of
 from producer.workload import Workload
 
-# Measured on 2026-11-23 from 72 images of 64x64 that the checkpoint made, each encoded in every format, and on parts of
-# 4 to 4000 of their rows: a part has 13 kB and 55 bytes a row, a chunk's totals and its line in the manifest the rest.
+# Measured on 2026-11-23 from 72 images of 64x64 that the checkpoint made, each encoded in every format, and from parts,
+# shards and tables of 4 to 4000 of their rows.
 _MEASURED_MODEL = "shapes"
 _BYTES_PER_PIXEL = {
     ImageEncoding("png"): 0.944,
@@ -22,9 +22,12 @@ _BYTES_PER_PIXEL = {
     ImageEncoding("webp", 95): 0.176,
     ImageEncoding("webp"): 0.771,
 }
-_BESIDE_IMAGE_BYTES: dict[Container, int] = {"webdataset": 3950, "imagefolder": 430, "files": 230}
-"""An image's row, its caption and JSON in a shard with their padding, or its line in the manifest."""
-_CHUNK_BYTES = 13_600
+_BESIDE_IMAGE_BYTES: dict[Container, int] = {"webdataset": 4010, "imagefolder": 200, "files": 180}
+"""An image's row in the part, and caption and JSON in the shard with their padding, or a line of the manifest."""
+_CHUNK_BYTES: dict[Container, int] = {"webdataset": 20_200, "imagefolder": 14_200, "files": 14_200}
+"""A part without rows has 13.6 kB, and a shard is filled up to a multiple of 10 kB."""
+_RUN_BYTES = 16_000
+"""The plan, twice, and the card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,8 @@ def estimated(
     images_per_chunk = images_per_chunk_of(options, workload)
     chunks = -(-workload.images // images_per_chunk)
     bytes_per_pixel, size_from = _image_size(options, earlier)
-    beside = _BESIDE_IMAGE_BYTES[options.container] * workload.images + _CHUNK_BYTES * chunks + workload.request_bytes
+    beside = _BESIDE_IMAGE_BYTES[options.container] * workload.images + _CHUNK_BYTES[options.container] * chunks
+    standing = workload.request_bytes + _RUN_BYTES
     device_s, speed_from = _device_time(workload, earlier, reports)
     return Estimate(
         requests=workload.requests,
@@ -63,7 +67,7 @@ def estimated(
         denoiser_evaluations=workload.evaluations,
         chunks=chunks,
         images_per_chunk=images_per_chunk,
-        size_bytes=None if bytes_per_pixel is None else round(bytes_per_pixel * workload.pixels) + beside,
+        size_bytes=None if bytes_per_pixel is None else round(bytes_per_pixel * workload.pixels) + beside + standing,
         size_from=size_from,
         device_hours=None if device_s is None else device_s / 3600,
         speed_from=speed_from,
@@ -77,10 +81,11 @@ def estimate_text(estimate: Estimate) -> str:
         size = f"about {_in_bytes(estimate.size_bytes)}, as {estimate.size_from}"
     if estimate.device_hours is not None:
         hours = f"about {estimate.device_hours:.3g}, as {estimate.speed_from}"
+    evaluations = f"{estimate.denoiser_evaluations:,} evaluations of the denoiser"
     rows = {
         "requests": f"{estimate.requests:,}",
         "images": f"{estimate.images:,} in {counted(estimate.chunks, 'chunk')} of up to {estimate.images_per_chunk}",
-        "steps": f"{estimate.steps:,}, {estimate.denoiser_evaluations:,} evaluations of the denoiser with guidance",
+        "steps": f"{estimate.steps:,}; {evaluations}, two a step with guidance",
         "storage": size,
         "device hours": hours,
     }

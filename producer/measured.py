@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.record import SUCCESS
-from ddim_core.errors import InputError, RunUnfinishedError
+from ddim_core.errors import InputError, RunUnfinishedError, StorageError
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder, part_path, read_part
 from producer.workload import evaluations_per_step
@@ -38,6 +40,7 @@ def measured(folder: RunFolder) -> Measured:
         RunNotFoundError: There is no run.
         RunUnfinishedError: It has no manifest yet.
         InputError: It made no image.
+        StorageError: The store failed, or a part is damaged or of another version.
     """
     plan = folder.read_plan()
     totals = folder.read_totals(plan)
@@ -58,8 +61,12 @@ def measured(folder: RunFolder) -> Measured:
 
 
 def _rows(folder: RunFolder, chunk: int) -> Iterable[Mapping[str, Any]]:
-    table = read_part(folder.store.get(part_path(chunk)), _COLUMNS)
-    return [row for row in table.to_pylist() if row["status"] == SUCCESS]
+    data = folder.store.get(part_path(chunk))
+    try:
+        rows = read_part(data, _COLUMNS).to_pylist()
+    except pa.ArrowException as exc:
+        raise StorageError(f"{folder.url}/{part_path(chunk)} is damaged: {exc}") from exc
+    return [row for row in rows if row["status"] == SUCCESS]
 
 
 def _work(row: Mapping[str, Any]) -> int:
