@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ddim_core.checkpoints.folder import PACKAGED, describe, digest, resolve
+from ddim_core.checkpoints.labels import ClassLabels
+from ddim_core.checkpoints.pipelines import Takes
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
 from ddim_core.schedule import ScheduleConfig
@@ -25,6 +27,14 @@ class Model:
     """Pixels."""
     default_width: int
     """Pixels."""
+    fixed_size: bool = False
+    """Whether it draws pictures of its default size alone."""
+    takes: Takes = "prompt"
+    """What a request tells it to draw."""
+    guidance_scale: float = 7.5
+    """For requests that name none."""
+    labels: ClassLabels | None = None
+    """The classes of one that takes ``class_label``."""
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
@@ -45,9 +55,13 @@ def read_model(name_or_path: str) -> Model:
         name=name_or_path if name_or_path in PACKAGED else str(path.resolve() if ".." in path.parts else path),
         digest=digest(folder),
         schedule=info.schedule,
-        size_factor=info.vae_scale_factor,
+        size_factor=info.size_factor,
         default_height=info.default_height,
         default_width=info.default_width,
+        fixed_size=info.fixed_size,
+        takes=info.takes,
+        guidance_scale=info.guidance_scale,
+        labels=info.labels,
     )
 
 

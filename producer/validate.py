@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ddim_core.checkpoints.folder import size_rule
 from ddim_core.contracts.image_encoding import ImageFormat
 from ddim_core.contracts.request import Request
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
@@ -14,13 +15,14 @@ from producer.expansion import expanded
 from producer.model import Model
 from producer.places import Places
 from producer.rows import Row
+from producer.subject import fill_in
 from producer.wording import got, rule_of, schedule_rule
 
 FAULTS_SHOWN = 20
 """More are counted but not kept: a wrong file may hold a million."""
 SCHEDULES_REMEMBERED = 10_000
 
-_WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width")
+_WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width", "class_label")
 _OTHER_NAMES = {"jpeg": "jpg"}
 """What others call our image formats."""
 
@@ -38,12 +40,17 @@ class RequestChecker:
         """
         self._model = model
         self._image_format = image_format
-        self._defaults = {"height": model.default_height, "width": model.default_width, **defaults}
+        standard = {
+            "height": model.default_height,
+            "width": model.default_width,
+            "guidance_scale": model.guidance_scale,
+        }
+        self._defaults = {**standard, **defaults}
         self._scheduler = dict(self._defaults.get("scheduler", {}))
         self._count = first_index
         self._places = Places()
         self._possible: set[tuple[str, int]] = set()
-        self._validated(Row("the run's defaults", None, {"prompt": "any"}), "any")
+        self._validated(Row("the run's defaults", None, self._any_subject()), "any")
 
     def check(self, row: Row) -> Request:
         """Return the row's request with nothing left to guess.
@@ -65,14 +72,22 @@ class RequestChecker:
 
     def _validated(self, row: Row, custom_id: str) -> Request:
         faults = list(self._unexpected(row)) if row.expects else []
+        fields = self._merged(row)
+        faults += [row.fault(*fault) for fault in fill_in(fields, self._model)]
         try:
-            request = Request.model_validate({"custom_id": custom_id, **self._merged(row)}, strict=row.typed)
+            request = Request.model_validate({"custom_id": custom_id, **fields}, strict=row.typed)
         except ValidationError as exc:
             faults += [row.fault(*rule_of(error)) for error in exc.errors(include_url=False)]
             raise RequestFaults(faults) from exc
         if faults := [*faults, *self._unfit(request, row)]:
             raise RequestFaults(faults)
         return request
+
+    def _any_subject(self) -> dict[str, Any]:
+        """Return what the defaults, which need not name one, are checked with."""
+        if self._model.takes == "class_label":
+            return {} if "class_label" in self._defaults else {"class_label": 0}
+        return {"prompt": "any"} if self._model.takes == "prompt" else {}
 
     def _merged(self, row: Row) -> dict[str, Any]:
         fields = {**self._defaults, **row.fields}
@@ -86,10 +101,13 @@ class RequestChecker:
 
     def _unfit(self, request: Request, row: Row) -> Iterator[Fault]:
         """Yield what keeps this checkpoint from making a request that is in order by itself."""
-        factor = self._model.size_factor
-        for name, side in (("height", request.height), ("width", request.width)):
-            if side is not None and side % factor:
-                yield row.fault(name, f"must be a multiple of {factor} with {self._model.name}, got {side}")
+        model = self._model
+        sides = (("height", request.height, model.default_height), ("width", request.width, model.default_width))
+        for name, side, default in sides:
+            assert side is not None
+            rule = size_rule(side, default=default, factor=model.size_factor, fixed=model.fixed_size)
+            if rule is not None:
+                yield row.fault(name, f"{rule} with {model.name}, got {side}")
         try:
             self._check_schedule(request)
         except ScheduleError as exc:

@@ -74,7 +74,7 @@ def croissant(plan: RunPlan, images: int, files: Iterable[FileEntry]) -> bytes:
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": f"ddim-fleet-{plan.run_id}",
-        "description": f"Images made from prompts with DDIM by {model}: {images} of them.",
+        "description": f"Images made with DDIM by {model}: {images} of them.",
         "url": "./",
         "version": "1.0.0",
         "datePublished": plan.created_at,

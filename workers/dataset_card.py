@@ -51,7 +51,7 @@ def _front_matter(plan: RunPlan, facts: DatasetFacts) -> list[str]:
         f"pretty_name: {yaml_text(_title(plan))}",
         "license: unknown",
         "task_categories:",
-        "- text-to-image",
+        f"- {'text-to-image' if any(facts.prompts) else 'unconditional-image-generation'}",
         "size_categories:",
         f"- {yaml_text(size_category(facts.images))}",
         "tags:",
@@ -71,7 +71,7 @@ def _text(plan: RunPlan, facts: DatasetFacts) -> list[str]:
     return [
         f"# {markdown_text(_title(plan))}",
         "",
-        f"Images made from prompts by a diffusion model with DDIM: {facts.images}; {facts.failed} could not be made. "
+        f"Images made by a diffusion model with DDIM: {facts.images}; {facts.failed} could not be made. "
         f"Run {plan.run_id}.",
         "",
         *_table(plan, facts),
@@ -87,14 +87,17 @@ def _text(plan: RunPlan, facts: DatasetFacts) -> list[str]:
         f"gives {_columns(plan)}. `parts/*.parquet` has a row for each image, failed ones too, with",
         "all of its parameters, seed and sha256; `manifest.json` has size and sha256 of every file.",
         "",
-        "## Prompts",
-        "",
-        *(f"- {markdown_text(_cut(prompt))}" for prompt in facts.prompts),
-        "",
+        *_examples(facts),
         "## Licence",
         "",
-        "Not known to the program that wrote this card. It follows from the model's licence and from the prompts.",
+        "Not known to the program that wrote this card. It follows from the model's licence and what it was asked for.",
     ]
+
+
+def _examples(facts: DatasetFacts) -> list[str]:
+    if not any(facts.prompts):
+        return []  # nothing but the noise decided what they show
+    return ["## Prompts", "", *(f"- {markdown_text(_cut(prompt))}" for prompt in facts.prompts), ""]
 
 
 def _columns(plan: RunPlan) -> str:

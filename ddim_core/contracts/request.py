@@ -21,6 +21,9 @@ FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
 class Request(BaseModel):
     """What one line asks for; the defaults are those of diffusers' ``StableDiffusionPipeline``.
 
+    With a class-conditional checkpoint ``class_label`` says what to draw, and ``prompt`` is what the image is then said
+    to show; with an unconditional one there is neither.
+
     ``height`` and ``width`` default to the checkpoint's size, ``seed`` to one derived from the run's seed and
     ``custom_id``, and ``custom_id`` to the request's position in the run. Give ``custom_id`` to make images independent
     of the order of the input.
@@ -28,8 +31,9 @@ class Request(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=False)
 
-    prompt: str = Field(max_length=MAX_PROMPT_CHARS)
+    prompt: str = Field(default="", max_length=MAX_PROMPT_CHARS)
     negative_prompt: str = Field(default="", max_length=MAX_PROMPT_CHARS)
+    class_label: int | None = Field(default=None, ge=0)
     num_images_per_prompt: int = Field(default=1, ge=1, le=MAX_IMAGES_PER_PROMPT)
     seed: int | None = Field(default=None, ge=0, lt=SEED_LIMIT)
     num_inference_steps: int = Field(default=50, ge=1)
@@ -96,6 +100,7 @@ class Request(BaseModel):
                 height=self.height,
                 width=self.width,
                 schedule=schedule,
+                class_label=self.class_label,
             )
             for image in range(first, first + count)
         ]

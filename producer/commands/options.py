@@ -19,12 +19,16 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULTS_FOR_REQUESTS: dict[str, tuple[type, str]] = {
     "num_inference_steps": (int, "Steps of denoising."),
-    "guidance_scale": (float, "How closely images follow their prompts; 1 or less turns guidance off."),
+    "guidance_scale": (
+        float,
+        "How closely images follow what they shall show; 1 or less: not guided; default: the model's.",
+    ),
     "guidance_rescale": (float, "Share of the correction against over-exposed images, 0 to 1."),
     "eta": (float, "Share of fresh noise in each step: 0 is DDIM, 1 is DDPM."),
     "height": (int, "Pixels; default: the model's."),
     "width": (int, "Pixels; default: the model's."),
     "negative_prompt": (str, "What images shall not show."),
+    "class_label": (str, "With a class-conditional model: the class, by its number or name."),
     "num_images_per_prompt": (int, "Images for each request."),
 }
 
@@ -191,7 +195,7 @@ def _request_defaults() -> list[Callable[[Decorated], Decorated]]:
     options: list[Callable[[Decorated], Decorated]] = []
     for name, (kind, text) in _DEFAULTS_FOR_REQUESTS.items():
         standard = Request.model_fields[name].default
-        shown = "" if standard in (None, "") else f" [default: {standard:g}]"
+        shown = "" if standard in (None, "") or "default:" in text else f" [default: {standard:g}]"
         options.append(click.option(f"--{name.replace('_', '-')}", type=kind, help=f"{text}{shown}"))
     scheduler = click.option(
         "--scheduler",

@@ -20,6 +20,8 @@ OBJECTS = ("metadata", "scheduler", SWEEP, LISTS)
 _AS_JSON = ("scheduler", SWEEP, LISTS)
 """Those of them whose values are not all text."""
 _COLUMNS = (*FIELDS, *(f"{name}.x" for name in OBJECTS))
+_SUBJECTS = ("prompt", "class_label", "num_images_per_prompt")
+"""A table has one of them; with an unconditional model there is nothing to say but how many."""
 
 
 def read_csv(source: str, lines: Lines) -> Iterator[Row | Fault]:
@@ -97,8 +99,9 @@ def _header_faults(source: str, line: int | None, header: list[str]) -> list[Fau
             faults.append(
                 Fault(source, line, None, f"a column must be given once, got {name!r} {header.count(name)} times")
             )
-    if "prompt" not in header:
-        faults.append(Fault(source, line, None, f"a column must be named 'prompt', got {', '.join(header)}"))
+    if not any(name in header for name in _SUBJECTS):
+        known = " or ".join(map(repr, _SUBJECTS))
+        faults.append(Fault(source, line, None, f"a column must be named {known}, got {', '.join(header)}"))
     return faults
 
 

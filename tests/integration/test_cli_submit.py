@@ -136,7 +136,10 @@ BAD_FILES = {
         r"twice\.jsonl:2: custom_id must be unique, got 'x', which line 1 has",
     ),
     "latin.txt": (b"caf\xe9\n", r"latin\.txt:1: the line must be UTF-8 text, got byte 0xe9 at column 4"),
-    "header.csv": ("promt\na\n", r"header\.csv:1: a column must be named 'prompt', got promt"),
+    "header.csv": (
+        "promt\na\n",
+        r"header\.csv:1: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt",
+    ),
 }
 
 

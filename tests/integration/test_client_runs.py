@@ -65,7 +65,7 @@ def test_waiting_has_an_end(redis_url: str, tmp_path: Path) -> None:
 def test_a_faulty_request_leaves_no_trace(redis_url: str, tmp_path: Path) -> None:
     """Requests are counted from 1, as lines are."""
     out = tmp_path / "out"
-    with pytest.raises(RequestFaults, match=r"^requests:2: prompt must be given\nrequests:3: eta must be at most 1"):
+    with pytest.raises(RequestFaults, match=r"^requests:2: prompt must be given with shapes\nrequests:3: eta must be"):
         Client(redis_url).submit([{"prompt": "a"}, {}, {"prompt": "b", "eta": 2.0}], out=str(out))
     with pytest.raises(InputError, match=r"^requests must hold at least one request, got none$"):
         Client(redis_url).submit([], out=str(out))

@@ -76,7 +76,7 @@ def test_what_a_line_leaves_out_is_the_runs(model: Model, write: WriteFile) -> N
         ({"custom_id": ""}, "custom_id must not be empty, got ''"),
         ({"body": "a star"}, "body must be an object of names and values, got 'a star'"),
         ({"priority": 1}, "a field must be one of custom_id, method, url, body, got 'priority'"),
-        ({"body": {}}, "body.prompt must be given"),
+        ({"body": {}}, "body.prompt must be given with shapes"),
         ({"body": {"prompt": "a", "n": 0}}, "body.n must be at least 1, got 0"),
         ({"body": {"prompt": "a", "eta": 2}}, "body.eta must be at most 1.0, got 2"),
         ({"body": {"prompt": "a", "size": "66x64"}}, "body.size must be a multiple of 4 with shapes, got 66"),

@@ -62,7 +62,10 @@ def test_whole_objects_may_stand_in_a_csv_cell(write: WriteFile) -> None:
     ("content", "fault"),
     [
         ("prompt,sed\na,1\n", "FILE:1: a column must be one of prompt, .*, got 'sed'; did you mean seed?"),
-        ("promt\na\n", "FILE:1: a column must be named 'prompt', got promt"),
+        (
+            "promt\na\n",
+            "FILE:1: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt",
+        ),
         ("prompt,seed,seed\na,1,2\n", "FILE:1: a column must be given once, got 'seed' 2 times"),
         ("prompt,seed\na,1\nb\n", "FILE:3: a record must have 2 cells as the header has, got 1"),
         ("prompt,seed\na,1,2\n", "FILE:2: a record must have 2 cells as the header has, got 3"),
@@ -107,7 +110,10 @@ def test_a_parquet_column_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     """The whole table is refused once, not every row of it."""
     path = parquet(tmp_path / "p.parquet", {"promt": ["a"] * 3})
     assert len(faults_of(path)) == 2
-    assert faults_of(path)[1] == "FILE: a column must be named 'prompt', got promt"
+    assert (
+        faults_of(path)[1]
+        == "FILE: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt"
+    )
 
 
 def test_what_is_no_parquet_file_is_refused(write: WriteFile) -> None:

@@ -38,7 +38,7 @@ def test_a_request_is_completed_from_the_checkpoint(model: Model) -> None:
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({}, "prompt must be given"),
+        ({}, "prompt must be given with shapes"),
         ({"prompt": "  "}, "prompt must not be blank"),
         ({"prompt": 7}, "prompt must be text, got 7"),
         ({"prompt": "x" * 10_001}, r"prompt must have at most 10000 characters, got 'x{76}\.\.\."),

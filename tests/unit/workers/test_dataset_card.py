@@ -64,9 +64,16 @@ def test_the_card_says_what_there_is_and_how_to_load_it() -> None:
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "shards/*.tar"}]}],
     }
     text = card.decode()
-    assert "\nImages made from prompts by a diffusion model with DDIM: 2; 1 could not be made. Run run-0001.\n" in text
+    assert "\nImages made by a diffusion model with DDIM: 2; 1 could not be made. Run run-0001.\n" in text
     assert "\n| eta | 0\\, 0\\.5 |\n" in text and "\n| guidance\\_scale | 2\\, 7 |\n" in text
     assert "\n- a star\n- a moon\n" in text
+
+
+def test_a_run_without_a_condition_is_no_text_to_image() -> None:
+    """Its captions are empty: there is nothing to list."""
+    card = dataset_card(plan(1), facts_of(made(prompt="")))
+    assert front_matter(card)["task_categories"] == ["unconditional-image-generation"]
+    assert "## Prompts" not in card.decode()
 
 
 def test_a_run_without_images_names_no_files() -> None:
@@ -155,7 +162,7 @@ def test_croissant_names_every_column_and_every_file_with_its_hash() -> None:
     assert described["images"]["includes"] == "images/*.png"
     (rows,) = found["recordSet"]
     assert [each["source"]["extract"]["column"] for each in rows["field"]] == RECORD_SCHEMA.names
-    assert found["description"] == 'Images made from prompts with DDIM by a "model", d: 1 of them.'
+    assert found["description"] == 'Images made with DDIM by a "model", d: 1 of them.'
 
 
 @pytest.mark.parametrize(
