@@ -241,6 +241,7 @@ def test_a_batch_that_memory_has_no_room_for_is_halved_and_nothing_is_lost(
         **dict.fromkeys(small, 4),
         **dict.fromkeys(wide, MOST_LANES // 2),
     }
+    assert {image.decode_batch for image in images.values() if image} == {2}
     counters = hungry.counters()
     assert counters.slots == {"16x16": 4, "32x16": 2}
     assert counters.memory_shortages == 1 + 2  # of slots once; of the decoder's batch for both sizes
