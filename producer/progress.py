@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -15,6 +14,7 @@ from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import BrokerError, StorageError
 from ddim_core.storage.commits import Commits
+from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder
 
 STORE_PATIENCE_S = 60.0
@@ -23,7 +23,6 @@ State = Literal["queued", "running", "paused", "finished", "cancelled"]
 _SPEED_WINDOW_S = 30.0
 """Images come in batches: a shorter window would make the speed jump with each."""
 _SPEED_BASE_S = 5.0
-_READERS = 16
 _LIST_EVERY_S = 1.0
 _LIST_SHARE = 20
 """A large run's parts take seconds to list: not again before this many times as long has passed."""
@@ -193,9 +192,11 @@ class RunProgress:
         return self._kept
 
     def _read_stats(self, chunks: set[int]) -> dict[int, tuple[int, int]]:
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="read-stats") as readers:
-            found = list(readers.map(self._folder.read_stats, sorted(chunks)))
-        return {stats.chunk: (stats.images, stats.failed) for stats in found}
+        def read(chunk: int) -> tuple[int, tuple[int, int]]:
+            stats = self._folder.read_stats(chunk)
+            return chunk, (stats.images, stats.failed)  # of a large run, all totals would not fit
+
+        return dict(read_ahead(read, sorted(chunks)))
 
     def _live_counts(self) -> dict[int, tuple[int, int]]:
         try:

@@ -20,9 +20,9 @@ from ddim_core.storage.run_folder import MANIFEST, RunFolder, part_path, shard_p
 from producer import Client, failures
 from producer.verify import RunCheck
 from tests.integration.conftest import RedisServer
-from tests.integration.fleet_command import FleetCommand
+from tests.integration.fleet_command import FleetCommand, started
 from tests.integration.test_reconciler import Bench
-from tests.integration.worker_host import Workers, plan_run
+from tests.integration.worker_host import Workers, plan_run, wait_for
 from tests.unit.workers.samples import picture
 
 StartWorkers = Callable[..., Workers]
@@ -219,7 +219,7 @@ def test_the_reconciler_queues_an_order_that_redis_lost(bench: Bench, fleet: Fle
 def test_workers_make_failed_images_again_after_a_kill_and_a_loss_of_redis(
     redis_server: RedisServer, fleet: FleetCommand, start_workers: StartWorkers
 ) -> None:
-    """With real worker processes: one is killed in the middle, Redis is wiped, and the run ends whole."""
+    """With real processes: the command is killed, then the workers, Redis is wiped, and the run ends whole."""
     prompts = [f"sim:fail {n}" if n % 4 == 0 else f"a star {n}" for n in range(24)]
     requests = [Request(prompt=prompt, num_inference_steps=2, seed=n) for n, prompt in enumerate(prompts)]
     folder = plan_run(str(fleet.folder / "run"), requests, images_per_chunk=4)
@@ -228,7 +228,11 @@ def test_workers_make_failed_images_again_after_a_kill_and_a_loss_of_redis(
     workers = start_workers("sim:1:1")
     assert run.wait(timeout_s=120).images_failed == 6
     parts = {chunk: folder.store.get(part_path(chunk)) for chunk in range(6)}
-    assert fleet("resume", "--failed", "run", "--broker", redis_server.url).returncode == 0
+    command = ("resume", "--failed", "run", "--broker", redis_server.url)
+    with started(fleet.folder, *command) as dying:
+        wait_for(lambda: list(folder.store.list("retries")) or dying.poll() is not None, 120)
+        dying.kill()
+    assert fleet(*command).returncode == 0
     workers.launcher.kill()
     with redis_server.client() as board:
         board.flushall()
