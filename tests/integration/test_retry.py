@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.changes import RetryOrder
 from ddim_core.contracts.plan import Container
 from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec
 from ddim_core.errors import SampleError
+from ddim_core.storage.changes import add_change
 from ddim_core.storage.commits import Commits
 from ddim_core.storage.objects import ObjectStore
 from ddim_core.storage.run_folder import MANIFEST, RunFolder, part_path, shard_path
@@ -51,7 +53,7 @@ def fail_for_bad_ones(spec: SampleSpec) -> SampledImage:
     return picture(spec)
 
 
-def finished(bench: Bench, path: Path, container: Container = "webdataset") -> RunFolder:
+def finished(bench: Bench, path: Path | str, container: Container = "webdataset") -> RunFolder:
     """Return a finished run of three chunks with three images each, of which two failed, in the first two chunks."""
     prompts = [f"bad {n}" if f"bad {n}" in BAD else f"good {n}" for n in range(9)]
     requests = [Request(prompt=prompt, num_inference_steps=1, seed=n) for n, prompt in enumerate(prompts)]
@@ -106,6 +108,22 @@ def test_only_the_failed_images_are_made_again(bench: Bench, fleet: FleetCommand
     assert untouched and all(files(folder)[path] == before[path] for path in untouched)
     done = fleet("failed", "run")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"0 failed images in {folder.url}\n")
+
+
+def test_a_run_in_a_bucket_is_mended_and_extended(bench: Bench, s3_url: str) -> None:
+    """Marks are listed by their folder there, and changes written on a condition."""
+    folder = finished(bench, f"{s3_url}/run")
+    run = Client(bench.server.url).run(folder.url)
+    assert run.retry_failed() == 2
+    bench.sampler.answer = picture
+    assert Commits.of(folder, folder.read_plan()).chunks() == {2}
+    work(bench, folder)
+    assert Commits.of(folder, folder.read_plan()).chunks() == {0, 1, 2}
+    assert list(RunCheck(folder).faults()) == [] and all(row.status == SUCCESS for row in folder.records())
+    plan = folder.read_plan()
+    again = RetryOrder(created_at="", name="0123456789abcdef", images=1, chunks=1)
+    assert add_change(folder.store, plan, again) is not None and add_change(folder.store, plan, again) is None
+    assert folder.read_plan().generation == 2
 
 
 def test_an_image_that_fails_again_is_a_failed_row_with_more_attempts(bench: Bench, fleet: FleetCommand) -> None:
