@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("mindspore")
 
 from ddim_core.errors import DeviceError, OutOfMemoryError
-from ddim_core.sampling.device import device_error
+from ddim_core.sampling.device import device_error, peak_memory_bytes, reset_peak_memory, total_memory_bytes
 
 pytestmark = [pytest.mark.mindspore, pytest.mark.slow]
 
@@ -72,3 +73,17 @@ def test_other_failures_keep_the_line_that_says_something() -> None:
     assert type(failed) is DeviceError
     assert str(failed) == "the device failed: Kernel select failed: Unsupported op [Chunk] on CPU"
     assert str(device_error(ValueError())) == "the device failed: ValueError"
+
+
+def test_the_peak_of_memory_is_that_since_it_was_reset() -> None:
+    """Or what one size needed would be taken for the next one's need, and every size would get one slot."""
+    reset_peak_memory()
+    before = peak_memory_bytes()
+    block = np.ones(64 * 2**20, np.float32)
+    assert block.sum() > 0
+    with_block = peak_memory_bytes()
+    del block
+    reset_peak_memory()
+    assert with_block - before > 200 * 2**20
+    assert with_block - peak_memory_bytes() > 200 * 2**20
+    assert total_memory_bytes() is None
