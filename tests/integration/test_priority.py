@@ -6,12 +6,15 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from ddim_core.contracts.plan import Priority
 from ddim_core.contracts.queue import DEFAULT_QUEUE, RUNS_KEY, queue_of, queues_of
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from producer import Client
 from tests.integration.conftest import RedisServer
+from tests.integration.fleet_command import FleetCommand
 from tests.integration.test_reconciler import Bench
 from tests.integration.worker_host import Workers, plan_run
 from workers.queue_view import QueueView
@@ -62,3 +65,17 @@ def test_a_lost_chunk_is_queued_again_under_its_priority(redis_server: RedisServ
     lengths = {priority: bench.redis.llen(queue_of(DEFAULT_QUEUE, priority)) for priority in ("low", "normal", "high")}
     assert lengths == {"low": 2, "normal": 0, "high": 3}
     bench.close()
+
+
+def test_priority_is_given_with_the_run(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan keeps it, so that whoever queues the run again does so under it; the same requests are the same run."""
+    monkeypatch.chdir(tmp_path)
+    fleet = FleetCommand(tmp_path, capsys)
+    fleet.write("prompts.txt", "a star\n")
+    done = fleet("submit", "prompts.txt", "--out", "run", "--priority", "high", "--broker", redis_server.url)
+    assert done.returncode == 0 and RunFolder(str(tmp_path / "run")).read_plan().priority == "high"
+    with redis_server.client() as board:
+        assert board.llen(queue_of(DEFAULT_QUEUE, "high")) == 1
+    assert fleet("submit", "prompts.txt", "--out", "run2", "--priority", "urgent").returncode == 1

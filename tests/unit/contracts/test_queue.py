@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
+from ddim_core.contracts.plan import Priority
 from ddim_core.contracts.queue import (
     LEASE_RENEW_S,
     LEASE_S,
@@ -14,6 +16,8 @@ from ddim_core.contracts.queue import (
     RunKeys,
     WorkerReport,
     celery_options,
+    queue_of,
+    queues_of,
 )
 
 RUN = {"run_url": "file:///data/run", "run_id": "20260101-000000-00000000"}
@@ -57,3 +61,10 @@ def test_a_report_of_a_later_version_is_still_read() -> None:
     """Status must work while a fleet is being upgraded."""
     report = {"worker_id": "w", "host": "h", "pid": 1, "device": "npu:0", "state": "ready", "temperature": 60}
     assert WorkerReport.model_validate(report).chunks == ()
+
+
+def test_each_priority_has_a_queue_and_high_comes_first() -> None:
+    """Messages of runs that name none lie where they always did."""
+    assert queues_of("fleet") == ["fleet.high", "fleet", "fleet.low"]
+    assert sorted(queue_of("fleet", priority) for priority in get_args(Priority)) == sorted(queues_of("fleet"))
+    assert celery_options("redis://h")["broker_transport_options"]["queue_order_strategy"] == "priority"
