@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,9 @@ from ddim_core.errors import StorageError
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder, file_entry, part_path, read_part
 from workers.runs import OpenRun
+
+_CHUNKS_AT_ONCE, _ROWS_AT_ONCE = 32, 256
+"""What a thread reads at a time: handing over small chunks one by one takes a third of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,13 @@ def chunk_ends(run: OpenRun, columns: Sequence[str]) -> Iterator[ChunkEnd]:
         StorageError: The store failed, or a part is damaged.
     """
     wanted = list(dict.fromkeys(["status", *columns]))  # a column takes as long to read as ten rows
-    return read_ahead(lambda chunk: _read(run.folder, chunk, wanted), range(run.plan.chunk_count))
+    count = run.plan.chunk_count
+    batch = max(1, min(_CHUNKS_AT_ONCE, _ROWS_AT_ONCE // run.plan.images_per_chunk))
+
+    def read(first: int) -> list[ChunkEnd]:
+        return [_read(run.folder, chunk, wanted) for chunk in range(first, min(first + batch, count))]
+
+    return chain.from_iterable(read_ahead(read, range(0, count, batch)))
 
 
 def _read(folder: RunFolder, chunk: int, columns: list[str]) -> ChunkEnd:
