@@ -47,7 +47,7 @@ def main() -> None:
             found: Measured = pool.apply(_measure, (replace(options, threads=threads),))
         floor_s = found.multiply_adds / max(found.matmul_rate, found.convolution_rate)
         report(
-            f"share of a step that its multiply-adds take at the best rate, {threads} threads",
+            f"share of a step that its multiply-adds take at the best rate, threads: {threads}",
             floor_s / found.step_s,
             because=f"{found.multiply_adds / 1e9:.2f} G multiply-adds in {found.step_s * 1e3:.1f} ms; matrix products "
             f"{found.matmul_rate / 1e9:.0f}, convolutions {found.convolution_rate / 1e9:.0f} G/s: floor "

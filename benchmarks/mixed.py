@@ -25,7 +25,7 @@ def main() -> None:
     """Print the gain over waiting batches, and the occupancy of the slots."""
     options = read_options(__doc__)
     with SamplingService(options.settings) as service:
-        specs = mixed(service.info, BATCHES * options.slots)
+        specs = mixed(service.info, options.scaled(BATCHES) * options.slots)
         batches = [list(islice(specs, start, start + options.slots)) for start in range(0, len(specs), options.slots)]
         ours, waiting = median_seconds(
             lambda: make(service, specs), lambda: _one_after_another(service, batches), repeats=options.repeats
