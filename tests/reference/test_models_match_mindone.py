@@ -185,3 +185,17 @@ def test_a_sample_that_is_nan_fails_alone(studio: Studio, monkeypatch: pytest.Mo
     failed, made = outcomes_of(studio, specs[:2])
     assert isinstance(failed.error, SampleError)
     assert made.image.pixels.tobytes() == expected.tobytes()
+
+
+def test_one_channel_is_written_as_grey(cpu: None) -> None:
+    """Pictures are RGB for all that comes after; NaN in one shows at that one alone."""
+    import mindspore as ms
+
+    from ddim_core.sampling.models.decoder import PixelDecoder, decode
+
+    x = np.linspace(-1.5, 1.5, 32, dtype=np.float32).reshape(2, 1, 4, 4)
+    x[1, 0, 0, 0] = np.nan
+    first, second = decode(PixelDecoder(), [ms.Tensor(latents) for latents in x], 2).read()
+    expected = (np.clip(x[0, 0] / 2 + 0.5, 0, 1) * 255).round().astype(np.uint8)
+    assert (first.pixels == expected[..., None]).all() and first.pixels.shape == (4, 4, 3)
+    assert (first.finite, second.finite) == (True, False)
