@@ -76,9 +76,10 @@ class _Launched:
 class DecodeLine:
     """Batches of one shape each, first come, first served.
 
-    On Ascend launches return at once: a batch is read a step after its launch, when the next denoising step is in the
-    device's queue already, so that the device does not wait for the host. On the CPU a launch takes as long as the
-    work, so denoising and decoding take turns there and reading is a copy.
+    Launches return at once: a batch is read a step after its launch, when the next denoising step is in the device's
+    queue already, so that the device does not wait for the host. The CPU runs one graph at a time, in the order of
+    their launches, so nothing overlaps there: what is read waits for the step behind it, too, and the seconds of
+    ``read`` are in part those of a step.
     """
 
     def __init__(self, model: Model, batches: DecodeBatches) -> None:

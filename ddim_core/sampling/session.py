@@ -193,6 +193,8 @@ class DeviceSession:
         """Give the size whose step failed half of its slots, and have all samples begin anew; False where it has one.
 
         The samples of other sizes begin anew too: what they had on the device may have been lost in the same failure.
+        Where launches return at once, it may be that of an earlier step of another size. Then this size is halved in
+        vain, and the other one as soon as it fails again.
         """
         size = self._engine.turn
         assert isinstance(size, Size)
