@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ class SimulatedSampler:
         self._thread = threading.Thread(target=self._run, name="simulated-device", daemon=True)
         self._thread.start()
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
         """Remember the sizes; there is nothing to compile."""
         self._sizes |= set(sizes)
 
@@ -69,7 +69,7 @@ class SimulatedSampler:
         """Queue one sample; blocks while as many as four batches wait."""
         image: Future[SampledImage] = Future()
         deadline_at = math.inf if deadline_s is None else time.monotonic() + deadline_s
-        self._waiting.put(_Running(spec, image, spec.num_inference_steps, deadline_at))
+        self._waiting.put(_Running(spec, image, spec.num_steps, deadline_at))
         return image
 
     def counters(self) -> Counters:
@@ -142,12 +142,19 @@ class SimulatedSampler:
 
 def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
-    digest = hashlib.sha256(repr(astuple(spec)).encode()).digest()
+    digest = hashlib.sha256(repr(spec).encode()).digest()
     blocks = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big"))).integers(0, 256, (8, 8, 3))
     rows = np.arange(spec.height) * 8 // spec.height
     columns = np.arange(spec.width) * 8 // spec.width
     picture: npt.NDArray[np.uint8] = blocks.astype(np.uint8)[rows][:, columns]
     return picture
+
+
+def _latents(spec: SampleSpec) -> npt.NDArray[np.float32]:
+    """Return noise from the request's hash, of the shape that Stable Diffusion's latents have."""
+    digest = hashlib.sha256(repr(spec).encode()).digest()
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[8:16], "big")))
+    return stream.standard_normal((4, spec.height // 8, spec.width // 8), dtype=np.float32)
 
 
 def _finish(sample: _Running, slots: int) -> None:
@@ -159,7 +166,8 @@ def _finish(sample: _Running, slots: int) -> None:
         _fail(sample, SampleError("the simulated sample failed, as its prompt asked"))
     elif sample.image.set_running_or_notify_cancel():
         seconds = time.monotonic() - sample.admitted_at
-        sample.image.set_result(SampledImage(draw(sample.spec), seconds, slots))
+        latents = _latents(sample.spec) if sample.spec.kind == "invert" else None
+        sample.image.set_result(SampledImage(draw(sample.spec), seconds, slots, latents=latents))
 
 
 def _fail(sample: _Running, exc: BaseException) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.labels import ClassLabels, read_labels
-from ddim_core.checkpoints.pipelines import PIPELINES, Pipeline, Takes
+from ddim_core.checkpoints.pipelines import INVERTIBLE, PIPELINES, Pipeline, Takes
 from ddim_core.errors import CheckpointError, ScheduleError
 from ddim_core.schedule import ScheduleConfig
 
@@ -59,6 +59,11 @@ class CheckpointInfo:
     """Stable Diffusion XL: an empty negative prompt is a condition of zeros, not that of an empty text."""
     upcasts_vae: bool = False
     """Stable Diffusion XL: the VAE runs in float32 where the rest runs in float16."""
+
+    @property
+    def inverts(self) -> bool:
+        """Whether pictures can be turned into the noise that it would make them from."""
+        return self.pipeline == INVERTIBLE
 
     def size_fault(self, name: str, side: int) -> str | None:
         """Return the rule that a height or width, as ``name`` says, breaks, or None."""

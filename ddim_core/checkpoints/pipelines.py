@@ -9,6 +9,9 @@ from typing import Any, Literal
 Takes = Literal["prompt", "class_label", "nothing"]
 """What a request tells a checkpoint to draw."""
 
+INVERTIBLE = "StableDiffusionPipeline"
+"""The one whose pictures can be inverted: those of a denoiser of latents with a prompt, and a VAE with an encoder."""
+
 _DIFFUSERS = "diffusion_pytorch_model"
 _VAE = (("AutoencoderKL",), _DIFFUSERS)
 _CLIP = (("CLIPTextModel",), "model")

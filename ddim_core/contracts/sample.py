@@ -7,14 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, Protocol, TypeAlias
+from typing import Annotated, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from ddim_core.contracts.start import Between, Start
 from ddim_core.errors import InputError
-from ddim_core.schedule import ScheduleConfig
+from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
 
 SEED_LIMIT = 2**63
 """Seeds lie in [0, SEED_LIMIT): dataset loaders read them as signed 64-bit integers."""
@@ -24,6 +25,9 @@ SIZE_PATTERN = r"^([1-9][0-9]{0,4})x([1-9][0-9]{0,4})$"
 SizeName: TypeAlias = Annotated[str, Field(pattern=SIZE_PATTERN)]
 MAX_SIZES = 64
 """How many sizes a plan lists for workers to compile; each takes them seconds to minutes."""
+
+Kind: TypeAlias = Literal["image", "interpolate", "trace", "invert"]
+"""Of requests, and of what they make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,24 @@ class SampleSpec:
     """The checkpoint's scheduler with the request's overrides applied."""
     class_label: int | None = None
     """Index of the class to draw; None with a checkpoint that takes prompts, or nothing."""
+    start: Start | None = None
+    """Where it begins; None for the noise of its key."""
+    path: Path = DOWN
+    """Which way it takes from there."""
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps it takes."""
+        return self.path.num_steps(self.num_inference_steps)
+
+    @property
+    def kind(self) -> Kind:
+        """What it is called for its start and path."""
+        if isinstance(self.path, RoundTrip):
+            return "invert"
+        if isinstance(self.path, Glimpse):
+            return "trace"
+        return "interpolate" if isinstance(self.start, Between) else "image"
 
 
 def derived_seed(run_seed: int, custom_id: str, image: int) -> int:
@@ -71,6 +93,8 @@ class SampledImage:
     """Of the batch that it was made in; equal bytes hold for one number of them."""
     decode_batch: int = 1
     """Images that the decoder had room for; equal bytes hold for one number of them, too."""
+    latents: npt.NDArray[np.float32] | None = None
+    """The x_T that an inverted picture led to, shape [C, h, w]; None for any other."""
 
 
 class Size(NamedTuple):
@@ -105,7 +129,8 @@ class Counters:
     full_steps: float = 0.0
     """What they would have been with every slot in use."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of the thread by stage: ``load``, ``warm_up``, ``text``, ``denoise``, ``decode``, ``read``, ``idle``."""
+    """Seconds of the thread by stage: ``load``, ``warm_up``, ``text``, ``encode`` (of pictures to be inverted),
+    ``denoise``, ``decode``, ``read``, ``idle``."""
     graphs: int = 0
     """Compiled so far, warm-up included."""
     graphs_since_warm_up: int = 0
@@ -123,15 +148,18 @@ class Counters:
     @property
     def images_per_s(self) -> float:
         """Images in a second of work: loading, warm-up and waiting for requests are left out."""
-        work_s = sum(self.seconds.get(stage, 0.0) for stage in ("text", "denoise", "decode", "read"))
+        work_s = sum(self.seconds.get(stage, 0.0) for stage in ("text", "encode", "denoise", "decode", "read"))
         return self.images / work_s if work_s else 0.0
 
 
 class Sampler(Protocol):
     """What makes images in a worker: MindSpore on one device (``SamplingService``), or a simulated device."""
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
-        """Compile what samples of these sizes need, with dynamic thresholding too if so; returns when that is done."""
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
+        """Compile what samples of these sizes need; returns when that is done.
+
+        Dynamic thresholding, and pictures to be inverted, take graphs of their own.
+        """
         ...
 
     def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:

@@ -8,13 +8,14 @@ sample ends.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ddim_core.errors import SampleError
-from ddim_core.schedule import ScheduleConfig, StepTable, step_table
+from ddim_core.schedule import DOWN, Path, ScheduleConfig, StepTable, path_tables
 
 COLUMNS = (
     "next_row",  # exact: float32 counts to 2**24
@@ -38,11 +39,12 @@ _IDENTITY = {"next_row": IDLE_ROW, "x0_from_x": 1.0, "prev_from_x0": 1.0, "x0_li
 
 @dataclass(frozen=True, slots=True)
 class TableKey:
-    """What determines a table's rows; samples with equal keys share them."""
+    """What determines the rows of a way through the timesteps; samples with equal keys share them."""
 
     schedule: ScheduleConfig
     num_inference_steps: int
     eta: float
+    path: Path = DOWN
 
 
 class CoefficientBank:
@@ -67,7 +69,7 @@ class CoefficientBank:
             ScheduleError: No schedule fits the key.
         """
         if key not in self._rows_of:
-            self._write(key, step_table(key.schedule, key.num_inference_steps, key.eta))
+            self._write(key, path_tables(key.schedule, key.num_inference_steps, key.eta, key.path))
         self._rows_of.move_to_end(key)
         self._users[key] = self._users.get(key, 0) + 1
         return self._rows_of[key][0]
@@ -80,10 +82,12 @@ class CoefficientBank:
         """Forget every user; the rows stay."""
         self._users.clear()
 
-    def _write(self, key: TableKey, table: StepTable) -> None:
-        self._make_room(key.num_inference_steps)
-        rows = [self._free.pop() for _ in range(key.num_inference_steps)]
-        self.rows[rows] = _as_rows(table, [*rows[1:], IDLE_ROW])
+    def _write(self, key: TableKey, tables: Sequence[StepTable]) -> None:
+        count = sum(map(len, tables))
+        self._make_room(count)
+        rows = [self._free.pop() for _ in range(count)]
+        self.rows[rows] = np.concatenate([_as_rows(table) for table in tables])
+        self.rows[rows, COLUMNS.index("next_row")] = [*rows[1:], IDLE_ROW]
         self._rows_of[key] = rows
         self.version += 1
 
@@ -94,20 +98,19 @@ class CoefficientBank:
             self._free.extend(reversed(self._rows_of.pop(key)))
         if len(self._free) < num_rows:
             raise SampleError(
-                f"num_inference_steps must be at most {len(self._free)} while the schedules of other samples fill "
-                f"the bank of {len(self.rows)} rows, got {num_rows}"
+                f"a sample must have at most {len(self._free)} steps while the schedules of other samples fill the "
+                f"bank of {len(self.rows)} rows, got {num_rows}"
             )
 
 
-def _as_rows(table: StepTable, next_rows: list[int]) -> npt.NDArray[np.float32]:
+def _as_rows(table: StepTable) -> npt.NDArray[np.float32]:
+    """Return the table in the bank's columns, of which ``next_row`` is left at 0."""
     quantile = table.dynamic_thresholding_ratio
     columns: dict[str, npt.ArrayLike] = {
-        "next_row": next_rows,
         "timestep": table.timesteps,
         "x0_limit": _NO_LIMIT if table.clip_sample_range is None else table.clip_sample_range,
         "threshold_quantile": 0.0 if quantile is None else quantile,
         "threshold_limit": 1.0 if table.sample_max_value is None else table.sample_max_value,
     }
-    shape = (len(next_rows),)
-    values = [np.broadcast_to(columns.get(name, getattr(table, name, 0.0)), shape) for name in COLUMNS]
+    values = [np.broadcast_to(columns.get(name, getattr(table, name, 0.0)), (len(table),)) for name in COLUMNS]
     return np.stack(values, axis=1).astype(np.float32)

@@ -9,7 +9,8 @@ from concurrent.futures import Executor, Future
 import numpy as np
 
 from ddim_core.contracts.sample import SampleSpec
-from ddim_core.sampling.noise import Float32Array, initial_noise, step_noise
+from ddim_core.contracts.start import Between
+from ddim_core.sampling.noise import Float32Array, initial_noise, slerp, step_noise
 
 _PAGE_BYTES = 2**21
 """Two pages for each of 16 lanes are 64 MiB on the device."""
@@ -22,29 +23,42 @@ def page_steps(shape: Sequence[int]) -> int:
 
 
 class SampleNoise:
-    """The noise of one sample: its x_T, and with eta above 0 that of its steps, a page of steps at a time.
+    """Where one sample begins, which is noise, and with eta above 0 the noise of its steps, a page of steps at a time.
 
     The values are those of ``noise``; here is only when they are drawn.
     """
 
-    def __init__(self, spec: SampleSpec, shape: Sequence[int], executor: Executor) -> None:
-        """Begin to draw what is needed when the sample gets its lanes; ``shape`` is that of its latents, [C, h, w]."""
+    def __init__(
+        self, spec: SampleSpec, shape: Sequence[int], executor: Executor, latents: Float32Array | None = None
+    ) -> None:
+        """Begin to draw what is needed when the sample gets its lanes.
+
+        Args:
+            spec: The sample.
+            shape: Of its latents, [C, h, w].
+            executor: The thread that draws.
+            latents: Those of the picture that it begins with, if it does.
+        """
         self._spec = spec
         self._shape = tuple(shape)
         self._executor = executor
         self._page_steps = page_steps(shape)
-        self._initial = executor.submit(initial_noise, spec.seed, spec.image_index, self._shape)
+        self._initial = executor.submit(_first, spec, self._shape) if latents is None else None
+        self._latents = latents
         self._pages: dict[int, Future[Float32Array]] = {}
         self._begin(0)
 
     @property
     def initial(self) -> Float32Array:
-        """x_T, [C, h, w]."""
-        return self._initial.result()
+        """What the first step is taken from, [C, h, w]."""
+        if self._initial is not None:
+            return self._initial.result()
+        assert self._latents is not None
+        return self._latents
 
     def has_page(self, number: int) -> bool:
         """Return whether the sample has steps that need the page."""
-        return self._spec.eta > 0 and number * self._page_steps < self._spec.num_inference_steps
+        return self._spec.eta > 0 and number * self._page_steps < self._spec.num_steps
 
     def is_drawn(self, number: int) -> bool:
         """Return whether taking the page would not wait."""
@@ -64,6 +78,13 @@ class SampleNoise:
     def _draw(self, number: int) -> Float32Array:
         page = np.zeros((self._page_steps, *self._shape), np.float32)
         first = number * self._page_steps
-        for step in range(first, min(first + self._page_steps, self._spec.num_inference_steps)):
+        for step in range(first, min(first + self._page_steps, self._spec.num_steps)):
             page[step - first] = step_noise(self._spec.seed, self._spec.image_index, step, self._shape)
         return page
+
+
+def _first(spec: SampleSpec, shape: tuple[int, ...]) -> Float32Array:
+    own = initial_noise(spec.seed, spec.image_index, shape)
+    if not isinstance(spec.start, Between):
+        return own
+    return slerp(own, initial_noise(spec.start.to_seed, 0, shape), spec.start.fraction)

@@ -33,6 +33,28 @@ def step_noise(seed: int, image_index: int, step: int, shape: Sequence[int]) -> 
     return _stream(seed, image_index, _STEP, step).standard_normal(tuple(shape), dtype=np.float32)
 
 
+def slerp(start: Float32Array, end: Float32Array, fraction: float) -> Float32Array:
+    """Return the spherical interpolation of two arrays, Eq. (67) of DDIM (https://arxiv.org/abs/2010.02502).
+
+    A point of the straight line between two draws of noise is too short to be one; on the arc all are as long. The ends
+    are the two arrays to the bit.
+
+    Args:
+        start: What ``fraction`` 0 gives.
+        end: What ``fraction`` 1 gives, of the same shape.
+        fraction: Of the angle between them, in [0, 1].
+    """
+    if fraction in (0.0, 1.0):
+        return end if fraction else start
+    x, y = start.astype(np.float64), end.astype(np.float64)
+    cosine = np.vdot(x, y) / (np.linalg.norm(x) * np.linalg.norm(y))
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    arc: Float32Array = ((np.sin((1 - fraction) * angle) * x + np.sin(fraction * angle) * y) / np.sin(angle)).astype(
+        np.float32
+    )
+    return arc
+
+
 def _stream(seed: int, image_index: int, purpose: int, step: int) -> np.random.Generator:
     # NumPy counts in the lowest of the four 64-bit words: a draw never runs into the next step's words.
     counter = np.array([0, 0, step, purpose], dtype=np.uint64)

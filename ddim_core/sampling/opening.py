@@ -30,7 +30,7 @@ class Session(Protocol):
     def counters(self) -> Counters:
         """Return what was done so far; any thread may ask."""
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool, inverting: bool = False) -> None:
         """Compile what samples of these sizes need."""
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:

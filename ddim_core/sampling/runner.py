@@ -4,22 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from mindspore import Tensor
 
 from ddim_core.contracts.sample import SampleSpec
+from ddim_core.contracts.start import Picture
 from ddim_core.errors import SampleError, ScheduleError
 from ddim_core.sampling.bank import IDLE_ROW, CoefficientBank, TableKey
 from ddim_core.sampling.bucket import Sample
 from ddim_core.sampling.drawing import SampleNoise
 from ddim_core.sampling.models.model import LatentShape, Model
+from ddim_core.sampling.noise import Float32Array
 from ddim_core.sampling.reserve import NoiseReserve
-from ddim_core.sampling.step import Admission, Conditions, DenoisingStep, Newcomer, idle_lanes
+from ddim_core.sampling.step import Conditions, DenoisingStep, Newcomer, admitted, idle_lanes
+from ddim_core.schedule import RoundTrip
 
-# A table has at most num_train_timesteps rows, 1000 for every published Stable Diffusion: the tables in use always fit.
-_ROWS_PER_LANE = 1000
+# A table has at most num_train_timesteps rows, 1000 for every published Stable Diffusion, and a way has at most two of
+# them: those in use always fit.
+_ROWS_PER_LANE = 2000
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is kept on the device from the middle of a sample's way."""
+
+    x_T: Tensor | None = None  # noqa: N815
+    """Of a sample that goes up and down again, [C, h, w]."""
+
+    def read(self) -> Float32Array | None:
+        """Return x_T on the host, if there is one."""
+        return None if self.x_T is None else self.x_T.asnumpy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +49,18 @@ class Job:
     """The same for the unconditional output that guidance leads away from."""
     noise: SampleNoise | None = None
     """Drawn while the sample waits; None to draw it on admission."""
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def table(self) -> TableKey:
         """The schedule's rows that it needs."""
-        return TableKey(self.spec.schedule, self.spec.num_inference_steps, self.spec.eta)
+        return TableKey(self.spec.schedule, self.spec.num_inference_steps, self.spec.eta, self.spec.path)
 
     def sample(self, shape: Hashable) -> Sample[Job]:
         """Return the sample that the engine makes of it, in the lanes of ``shape``."""
         # As in diffusers: a guidance_scale of 1 or less means no guidance, and one lane instead of two.
         num_lanes = 2 if self.spec.guidance_scale > 1 else 1
-        return Sample(job=self, shape=shape, num_lanes=num_lanes, num_steps=self.spec.num_inference_steps)
+        return Sample(job=self, shape=shape, num_lanes=num_lanes, num_steps=self.spec.num_steps)
 
 
 class DeviceBucket:
@@ -94,7 +111,6 @@ class DeviceRunner:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._admission = Admission()
         self._plain_step = DenoisingStep(model.denoiser)
         self._thresholding_step = DenoisingStep(model.denoiser, thresholding=True)
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
@@ -109,8 +125,13 @@ class DeviceRunner:
         self._buckets.pop(shape, None)
 
     def begin_noise(self, spec: SampleSpec) -> SampleNoise:
-        """Begin to draw the noise of a sample."""
-        return SampleNoise(spec, self._model.latent_shape(spec.height, spec.width), self._drawing)
+        """Begin to draw the noise of a sample; the picture of one that starts with that is encoded now."""
+        latents = None
+        if isinstance(spec.start, Picture):
+            if spec.start.pixels is None:
+                raise SampleError(f"the picture {spec.start.source} must be read before it is inverted")
+            latents = self._model.encode(spec.start.pixels)
+        return SampleNoise(spec, self._model.latent_shape(spec.height, spec.width), self._drawing, latents)
 
     def admit(self, sample: Sample[Job]) -> None:
         """Write a sample's noise, conditions, scales and first row into its lanes."""
@@ -121,7 +142,7 @@ class DeviceRunner:
         except ScheduleError as error:
             raise SampleError(str(error)) from error
         noise = job.noise or self.begin_noise(spec)
-        bucket.lanes = self._admission.admit(
+        bucket.lanes = admitted(
             bucket.lanes,
             Newcomer(
                 lanes=sample.lanes,
@@ -141,12 +162,16 @@ class DeviceRunner:
         thresholding = any(sample.job.spec.schedule.thresholding for sample in running)
         step = self._thresholding_step if thresholding else self._plain_step
         bucket.lanes = step.advance(bucket.lanes, bucket.rows(), bucket.noise())
+        for sample in running:
+            spec = sample.job.spec
+            if isinstance(spec.path, RoundTrip) and sample.steps_done + 1 == spec.num_inference_steps:
+                sample.job.kept.x_T = bucket.lanes.x(sample.lanes[0])
 
     def take(self, sample: Sample[Job]) -> Tensor:
         """Return the sample's x_0, [C, h, w], on the device; its lanes went to rest with its last step."""
         bucket = self._buckets[sample.shape]
         bucket.release(sample)
-        return bucket.lanes.x[sample.lanes[0]]
+        return bucket.lanes.x(sample.lanes[0])
 
     def drop(self, sample: Sample[Job]) -> None:
         """Put the lanes of a cancelled sample to rest."""
@@ -154,7 +179,7 @@ class DeviceRunner:
         bucket.release(sample)
         nothing = np.zeros(bucket.shape, np.float32)
         newcomer = Newcomer(sample.lanes, nothing, IDLE_ROW, job.conditions, job.negative_conditions, 0.0, 0.0)
-        bucket.lanes = self._admission.admit(bucket.lanes, newcomer)
+        bucket.lanes = admitted(bucket.lanes, newcomer)
 
     def _bucket(self, sample: Sample[Job]) -> DeviceBucket:
         bucket = self._buckets.get(sample.shape)

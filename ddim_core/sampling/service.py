@@ -16,7 +16,9 @@ from dataclasses import replace
 from types import TracebackType
 
 from ddim_core.checkpoints import CheckpointInfo, describe
+from ddim_core.checkpoints.pipelines import INVERTIBLE
 from ddim_core.contracts.sample import SEED_LIMIT, Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.start import Picture
 from ddim_core.errors import CheckpointError, DeviceError, FleetError, InputError
 from ddim_core.sampling.delivery import Deliveries
 from ddim_core.sampling.inbox import Entry, Inbox
@@ -50,7 +52,7 @@ class SamplingService:
                 raise CheckpointError(
                     f"sizes must be ones that the checkpoint takes, got {size} for {settings.checkpoint}"
                 )
-        self._prepared: set[tuple[Size, bool]] = set()
+        self._prepared: set[tuple[Size, str]] = set()
         self._inbox = Inbox(settings.queue_limit)
         self._deliveries = Deliveries()
         self._ready: Future[None] = Future()
@@ -74,7 +76,7 @@ class SamplingService:
         self._deliveries.start()
         return self
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
         """Compile what samples of these sizes need, unless that was done; returns when it is, seconds to minutes later.
 
         The thread does it between two steps, after what was submitted before. Sizes that do not fit the checkpoint are
@@ -83,13 +85,15 @@ class SamplingService:
         Raises:
             DeviceError: The device failed, or the service is closed.
         """
-        wanted = {size for size in sizes if self._takes(size)}
-        if {(size, thresholding) for size in wanted} <= self._prepared:
+        fitting = {size for size in sizes if self._takes(size)}
+        graphs = ["plain", *["thresholding"] * thresholding, *["inverting"] * inverting]
+        wanted = {(size, graph) for size in fitting for graph in graphs}
+        if wanted <= self._prepared:
             return
-        preparation = Preparation(tuple(sorted(wanted)), thresholding, Future())
+        preparation = Preparation(tuple(sorted(fitting)), thresholding, inverting, Future())
         self._offer(preparation)
         preparation.done.result()
-        self._prepared |= {(size, variant) for size in wanted for variant in (False, thresholding)}
+        self._prepared |= wanted
 
     def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
         """Queue one sample; blocks while the bounded queue is full.
@@ -139,6 +143,7 @@ class SamplingService:
         """Refuse what would fail in the thread that others' samples depend on."""
         self._check_size(Size(spec.height, spec.width))
         self._check_class(spec)
+        self._check_start(spec)
         if not 0 <= spec.seed < SEED_LIMIT or spec.image_index < 0:
             raise InputError(
                 f"seed must be from 0 to {SEED_LIMIT - 1}, got {spec.seed}; image_index {spec.image_index}"
@@ -157,6 +162,16 @@ class SamplingService:
             raise InputError(f"class_label must be None for a checkpoint that takes {self.info.takes}, got {label}")
         if labels is not None and (label is None or not 0 <= label < labels.count):
             raise InputError(f"class_label must be from 0 to {labels.count - 1} for this checkpoint, got {label}")
+
+    def _check_start(self, spec: SampleSpec) -> None:
+        if not isinstance(spec.start, Picture):
+            return
+        if not self.info.inverts:
+            raise InputError(f"a picture can be inverted with {INVERTIBLE} alone, got a {self.info.pipeline}")
+        pixels = spec.start.pixels
+        if pixels is None or pixels.shape != (spec.height, spec.width, 3):
+            got = "none" if pixels is None else f"shape {pixels.shape}"
+            raise InputError(f"a picture must have pixels of shape {(spec.height, spec.width, 3)}, got {got}")
 
     def _takes(self, size: Size) -> bool:
         try:
@@ -238,7 +253,7 @@ class SamplingService:
 
 def _prepare(session: Session, preparation: Preparation) -> None:
     try:
-        session.prepare(preparation.sizes, thresholding=preparation.thresholding)
+        session.prepare(preparation.sizes, thresholding=preparation.thresholding, inverting=preparation.inverting)
     except FleetError as error:
         preparation.done.set_exception(error)
     except BaseException:

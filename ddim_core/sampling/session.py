@@ -13,7 +13,8 @@ from typing import TypeAlias
 from mindspore import Tensor
 
 from ddim_core.checkpoints import CheckpointInfo
-from ddim_core.contracts.sample import Counters, SampledImage, Size
+from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.start import Picture
 from ddim_core.errors import (
     CheckpointError,
     FleetError,
@@ -23,6 +24,7 @@ from ddim_core.errors import (
 from ddim_core.sampling import device
 from ddim_core.sampling.bucket import Sample
 from ddim_core.sampling.decoding import DecodeBatches, DecodeLine, Developed
+from ddim_core.sampling.drawing import SampleNoise
 from ddim_core.sampling.engine import Engine
 from ddim_core.sampling.models.load import load_model
 from ddim_core.sampling.runner import DeviceRunner, Job
@@ -61,7 +63,7 @@ class DeviceSession:
         self._images = 0
         self._graphs_before = device.graphs_compiled()
         self._warm_up_graphs = 0
-        self._seconds = {"text": 0.0, "denoise": 0.0}
+        self._seconds = {"text": 0.0, "encode": 0.0, "denoise": 0.0}
         self._slots = _slots(settings)
         self._warm_up = WarmUp(self._model, self._runner, info, slots=self._slots)
         self._open(settings, info)
@@ -90,7 +92,7 @@ class DeviceSession:
             memory_shortages=self._slots.halved + self._decode_batches.halved,
         )
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool, inverting: bool = False) -> None:
         """Compile what samples of these sizes need, unless that was done.
 
         Where that fails for want of memory, or with NaN, the samples of the size will fail, and are told so then.
@@ -100,7 +102,7 @@ class DeviceSession:
         """
         for size in sizes:
             try:
-                self._compile(size, thresholding=thresholding)
+                self._compile(size, thresholding=thresholding, inverting=inverting)
             except (SampleError, OutOfMemoryError) as error:
                 extra = {"action": "size_unfit", "size": str(size), "error": str(error)}
                 logger.warning("no picture of a size could be made", extra=extra)
@@ -119,8 +121,8 @@ class DeviceSession:
         outcomes = []
         for ticket, (positive, negative) in zip(tickets, conditions, strict=True):
             try:
-                self._queue(ticket, Job(ticket.spec, positive, negative, self._runner.begin_noise(ticket.spec)))
-            except OutOfMemoryError as error:
+                self._queue(ticket, Job(ticket.spec, positive, negative, self._begin(ticket.spec)))
+            except FleetError as error:
                 outcomes.append(Outcome(ticket, error=error))
         return outcomes
 
@@ -146,11 +148,13 @@ class DeviceSession:
         except SampleError as error:
             raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got: {error}") from error
 
-    def _compile(self, size: Size, *, thresholding: bool) -> None:
+    def _compile(self, size: Size, *, thresholding: bool, inverting: bool = False) -> None:
         before = device.graphs_compiled()
         try:
             for variant in sorted({False, thresholding}):
                 self._warm_up.prepare(size, self._decode_batches, thresholding=variant)
+            if inverting:
+                self._warm_up.prepare_encoder(size)
         finally:
             self._warm_up_graphs += device.graphs_compiled() - before
         self._engine.resize(size, 2 * self._slots.of(size))
@@ -162,6 +166,16 @@ class DeviceSession:
         sample = job.sample(size)
         self._tickets[sample] = ticket
         self._engine.submit(sample)
+
+    def _begin(self, spec: SampleSpec) -> SampleNoise:
+        began = time.monotonic()
+        try:
+            return self._runner.begin_noise(spec)
+        except Exception as error:
+            raise error if isinstance(error, FleetError) else device.device_error(error) from error
+        finally:
+            if isinstance(spec.start, Picture):
+                self._seconds["encode"] += time.monotonic() - began
 
     def _drop_unwanted(self) -> list[Outcome]:
         """Drop the samples that were cancelled, or whose deadline has passed; return the latter."""
@@ -222,7 +236,9 @@ class DeviceSession:
         self._images += 1
         sample = developed.finished.sample
         seconds = time.monotonic() - sample.admitted_s
-        return Outcome(ticket, SampledImage(developed.image.pixels, seconds, sample.batch_lanes // 2, developed.batch))
+        latents = sample.job.kept.read()
+        slots = sample.batch_lanes // 2
+        return Outcome(ticket, SampledImage(developed.image.pixels, seconds, slots, developed.batch, latents))
 
     def _failed(self, tickets: Sequence[Ticket], error: Exception) -> list[Outcome]:
         shared = error if isinstance(error, FleetError) else device.device_error(error)

@@ -26,6 +26,7 @@ class Preparation:
 
     sizes: tuple[Size, ...]
     thresholding: bool
+    inverting: bool
     done: Future[None]
 
 

@@ -6,6 +6,8 @@ import logging
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from ddim_core.checkpoints import CheckpointInfo
 from ddim_core.contracts.sample import SampleSpec, Size
 from ddim_core.errors import FleetError, SampleError
@@ -39,6 +41,7 @@ class WarmUp:
         self._info = info
         self._slots = slots
         self._done: set[tuple[Size, bool, int]] = set()
+        self._encoders: set[Size] = set()
         self.seconds = 0.0
 
     def prepare(self, size: Size, batches: DecodeBatches, *, thresholding: bool) -> None:
@@ -69,6 +72,24 @@ class WarmUp:
                 "seconds": round(time.monotonic() - began, 1),
             },
         )
+
+    def prepare_encoder(self, size: Size) -> None:
+        """Compile the encoder of pictures of a size, unless that was done.
+
+        Raises:
+            SampleError: The picture's latents are made of NaN, or the checkpoint encodes none.
+            DeviceError: The device failed.
+        """
+        if size in self._encoders:
+            return
+        began = time.monotonic()
+        try:
+            self._model.encode(np.zeros((size.height, size.width, 3), np.uint8))
+        except Exception as error:
+            raise error if isinstance(error, FleetError) else device.device_error(error) from error
+        finally:
+            self.seconds += time.monotonic() - began
+        self._encoders.add(size)
 
     def _denoise_within_memory(self, size: Size, thresholding: bool) -> FinishedJob:
         while True:

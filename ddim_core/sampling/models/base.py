@@ -1,4 +1,4 @@
-"""What the models have in common: a denoiser that works on latents, and a decoder of them."""
+"""What the models have in common: a denoiser that works on latents, a decoder of them, and in some an encoder."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ import mindspore as ms
 from mindspore import Tensor, nn, ops
 
 from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.checkpoints.pipelines import INVERTIBLE
 from ddim_core.contracts.sample import SampleSpec
+from ddim_core.errors import SampleError
 from ddim_core.sampling.models.decoder import decode
-from ddim_core.sampling.models.model import Decoding, LatentShape
+from ddim_core.sampling.models.encoder import encode
+from ddim_core.sampling.models.model import Decoding, LatentShape, Pixels
+from ddim_core.sampling.noise import Float32Array
 from ddim_core.sampling.step import Conditions
 
 
 class DenoisedLatents(ABC):
     """A checkpoint's networks; what differs is the conditions, and what a denoiser does with them."""
 
-    def __init__(self, info: CheckpointInfo, denoiser: nn.Cell, decoder: nn.Cell) -> None:
+    def __init__(
+        self, info: CheckpointInfo, denoiser: nn.Cell, decoder: nn.Cell, encoder: nn.Cell | None = None
+    ) -> None:
         self._info = info
         self._decoder = decoder
+        self._encoder = encoder
         self.denoiser = denoiser
 
     def latent_shape(self, height: int, width: int) -> LatentShape:
@@ -35,6 +42,16 @@ class DenoisedLatents(ABC):
     def decode(self, latents: Sequence[Tensor], batch: int) -> Decoding:
         """Ask for the pictures of latents [C, h, w], at most ``batch`` of them."""
         return decode(self._decoder, latents, batch)
+
+    def encode(self, pixels: Pixels) -> Float32Array:
+        """Return the latents [C, h, w] of a picture, RGB [height, width, 3].
+
+        Raises:
+            SampleError: They are not made of numbers, or the checkpoint's pictures cannot be encoded.
+        """
+        if self._encoder is None:
+            raise SampleError(f"a picture can be inverted with {INVERTIBLE} alone, not with a {self._info.pipeline}")
+        return encode(self._encoder, pixels)
 
     def call_eagerly(self) -> None:
         """Call the denoiser once, uncompiled: a thread other than the main one cannot compile before."""

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from mindspore import Tensor, nn
 
 from ddim_core.contracts.sample import SampleSpec
+from ddim_core.sampling.noise import Float32Array
 from ddim_core.sampling.step import Conditions
 
 LatentShape: TypeAlias = tuple[int, int, int]
 """[C, h, w]."""
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,13 @@ class Model(Protocol):
 
     def decode(self, latents: Sequence[Tensor], batch: int) -> Decoding:
         """Ask for the pictures of latents [C, h, w], at most ``batch`` of them; on Ascend it does not wait for them."""
+
+    def encode(self, pixels: Pixels) -> Float32Array:
+        """Return the latents [C, h, w] of a picture, RGB [height, width, 3]; it waits for the device.
+
+        Raises:
+            SampleError: The checkpoint's pictures cannot be encoded, or not this one.
+        """
 
     def call_eagerly(self) -> None:
         """Call the denoiser once, uncompiled: a thread other than the main one cannot compile before.

@@ -14,6 +14,7 @@ from ddim_core.checkpoints import CheckpointInfo
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.sampling.models.base import DenoisedLatents
 from ddim_core.sampling.models.decoder import VaeDecoder
+from ddim_core.sampling.models.encoder import VaeEncoder
 from ddim_core.sampling.models.networks import load_network
 from ddim_core.sampling.models.text import PromptMemory, TextEncoder
 from ddim_core.sampling.step import Conditions
@@ -29,7 +30,7 @@ class StableDiffusion(DenoisedLatents):
         self._prompts = PromptMemory(self._encode)
         unet = load_network(UNet2DConditionModel, folder / "unet", dtype, flash_attention=flash_attention)
         vae = load_network(AutoencoderKL, folder / "vae", dtype, flash_attention=flash_attention)
-        super().__init__(info, _Denoiser(unet), VaeDecoder(vae))
+        super().__init__(info, _Denoiser(unet), VaeDecoder(vae), VaeEncoder(vae))
 
     def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
         """Return the text and the negative one of each spec."""

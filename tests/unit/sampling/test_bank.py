@@ -64,7 +64,7 @@ def test_rows_that_are_in_use_are_never_overwritten() -> None:
     bank.release(key(5))
     bank.acquire(key(8))
     assert (bank.rows[held] == before).all()
-    with pytest.raises(SampleError, match="num_inference_steps must be at most 0"):
+    with pytest.raises(SampleError, match="a sample must have at most 0 steps"):
         bank.acquire(key(9))
     bank.release(key(4))
     bank.release(key(8))

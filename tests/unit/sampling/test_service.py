@@ -50,7 +50,7 @@ class _PaintingSession:
     def counters(self) -> Counters:
         return Counters(images=self.images, steps=self.steps, full_steps=self.images / 2, seconds={"warm_up": 0.0})
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool) -> None:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool, inverting: bool = False) -> None:
         assert threading.get_ident() == self.thread
         if sizes == (Size(8, 8),):
             raise DeviceError("no")
@@ -142,6 +142,7 @@ def test_a_refused_sample_fails_alone(service: SamplingService) -> None:
         ({"seed": -1}, "seed must be from 0 to 9223372036854775807, got -1"),
         ({"seed": 2**63}, "seed must be from 0 to 9223372036854775807, got 9223372036854775808"),
         ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, got 0"),
+        ({"class_label": 3}, "class_label must be None for a checkpoint that takes prompt, got 3"),
     ],
 )
 def test_a_spec_that_cannot_be_sampled_is_refused(

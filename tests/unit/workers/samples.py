@@ -25,7 +25,7 @@ class ScriptedSampler:
         self.prepared: list[tuple[tuple[Size, ...], bool]] = []
         self.closed = False
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False) -> None:
+    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
         """Remember what was asked for."""
         self.prepared.append((tuple(sizes), thresholding))
 
