@@ -5,6 +5,8 @@ Shapes: L lanes, C latent channels, h x w latent pixels, R rows of the coefficie
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -33,37 +35,46 @@ Conditions: TypeAlias = tuple[Tensor, ...]
 """What a denoiser is given beside x and the timestep; how many, and of which shapes and dtypes, its model says."""
 
 
+# After its x_t, a lane's numbers are: the row of the bank that it is at, the lanes of its sample's conditional and
+# unconditional output, guidance_scale, guidance_rescale. float32 counts to 2**24, so rows and lanes are exact.
+_NUMBERS = 5
+_ROW, _CONDITIONAL, _UNCONDITIONAL, _SCALE, _RESCALE = range(-_NUMBERS, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Lanes:
     """What the device holds for the samples in its lanes; a step returns a new value and changes none.
 
-    A sample with guidance holds two lanes with the same ``x``. Both know which lane has the conditional and which the
-    unconditional output, so both compute the same update and stay equal to the bit.
+    A sample with guidance holds two lanes with the same numbers. Both know which lane has the conditional and which the
+    unconditional output, so both compute the same update and stay equal to the bit. All numbers are one tensor, because
+    MindSpore 2.7.1 runs a graph that returns several in threads of its own, at twice the CPU time or more.
     """
 
-    x: Tensor
-    """x_t, float32 [L, C, h, w]."""
-    row: Tensor
-    """Row of the bank that each lane is at, int32 [L]; ``IDLE_ROW`` for a lane at rest."""
-    outputs: Tensor
-    """Columns: lane of the sample's conditional output and lane of its unconditional one, which for a sample without
-    guidance is the same; int32 [L, 2]."""
-    guidance: Tensor
-    """Columns guidance_scale and guidance_rescale, float32 [L, 2]."""
+    state: Tensor
+    """x_t and the ``_NUMBERS`` of each lane, float32 [L, C * h * w + 5]; ``IDLE_ROW`` is the row of a lane at rest."""
     conditions: Conditions
     """The condition of every lane, each [L, ...]."""
+    latent_shape: tuple[int, ...]
+    """[C, h, w]."""
+
+    def x(self, lane: int) -> Tensor:
+        """Return x_t of a lane, [C, h, w]."""
+        return self.state[lane, :-_NUMBERS].reshape(self.latent_shape)
 
 
 def idle_lanes(num_lanes: int, latent_shape: tuple[int, ...], like: Conditions) -> Lanes:
     """Return lanes that are all at rest, with room for conditions such as those of one sample."""
-    own = np.arange(num_lanes, dtype=np.int32)
+    numbers = [_numbers((lane,), IDLE_ROW, 0.0, 0.0) for lane in range(num_lanes)]
+    at_rest = np.zeros((num_lanes, math.prod(latent_shape)), np.float32)
     return Lanes(
-        x=Tensor(np.zeros((num_lanes, *latent_shape), np.float32)),
-        row=Tensor(np.full(num_lanes, IDLE_ROW, np.int32)),
-        outputs=Tensor(np.stack([own, own], axis=1)),
-        guidance=Tensor(np.zeros((num_lanes, 2), np.float32)),
+        state=Tensor(np.concatenate([at_rest, np.stack(numbers)], axis=1)),
         conditions=tuple(ops.zeros((num_lanes, *condition.shape), condition.dtype) for condition in like),
+        latent_shape=latent_shape,
     )
+
+
+def _numbers(lanes: Sequence[int], row: int, guidance_scale: float, guidance_rescale: float) -> Any:
+    return np.array([row, lanes[0], lanes[-1], guidance_scale, guidance_rescale], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,49 +94,24 @@ class Newcomer:
     guidance_rescale: float
 
 
-class Admission(nn.Cell):
-    """Writes one sample into its lanes, as one compiled graph that leaves the other lanes as they are."""
+def admitted(lanes: Lanes, new: Newcomer) -> Lanes:
+    """Return the lanes with a new sample in its own; sends its latents and a few numbers to the device."""
+    own = Tensor(np.array([new.lanes[0], new.lanes[-1]], np.int32))
+    numbers = _numbers(new.lanes, new.first_row, new.guidance_scale, new.guidance_rescale)
+    state = Tensor(np.concatenate([new.x.ravel(), numbers]))
+    conditions = zip(lanes.conditions, new.conditions, new.negative_conditions, strict=True)
+    return replace(
+        lanes,
+        state=_write(lanes.state, own, state, state),
+        conditions=tuple(_write(now, own, positive, negative) for now, positive, negative in conditions),
+    )
 
-    def admit(self, lanes: Lanes, new: Newcomer) -> Lanes:
-        """Return the lanes with a new sample in its own; sends its latents and a few numbers to the device."""
-        own = Tensor(np.array([new.lanes[0], new.lanes[-1]], np.int32))
-        row = Tensor(np.array(new.first_row, np.int32))
-        guidance = Tensor(np.array([new.guidance_scale, new.guidance_rescale], np.float32))
-        now = (lanes.x, lanes.row, lanes.outputs, lanes.guidance)
-        all_conditions = (*lanes.conditions, *new.conditions, *new.negative_conditions)
-        written = self(*now, own, Tensor(new.x), row, guidance, *all_conditions)
-        x, row, outputs, guidance = written[:4]
-        return Lanes(x, row, outputs, guidance, tuple(written[4:]))
 
-    # A compiled graph takes tensors one by one: inside a tuple they would be constants, compiled anew for every value.
-    @ms.jit(jit_level="O0")
-    def construct(  # noqa: PLR0913, PLR0917
-        self,
-        x: Tensor,
-        row: Tensor,
-        outputs: Tensor,
-        guidance: Tensor,
-        own: Tensor,
-        new_x: Tensor,
-        new_row: Tensor,
-        new_guidance: Tensor,
-        *conditions: Tensor,
-    ) -> tuple[Tensor, ...]:
-        """``conditions``: those of the lanes, then the new sample's, then its negative ones, as many of each."""
-        lane = ops.arange(row.shape[0])
-        is_first = lane == own[0]
-        is_own = ops.logical_or(is_first, lane == own[1])
-        written: tuple[Tensor, ...] = (
-            _where(is_own, new_x, x),
-            _where(is_own, new_row, row),
-            _where(is_own, own, outputs),
-            _where(is_own, new_guidance, guidance),
-        )
-        count = len(conditions) // 3
-        for i in range(count):
-            condition = _where(is_own, conditions[2 * count + i], conditions[i])
-            written += (_where(is_first, conditions[count + i], condition),)
-        return written
+@ms.jit(jit_level="O0")
+def _write(now: Tensor, own: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """Return ``now`` [L, ...] with ``first`` in lane ``own[0]`` and ``last`` in ``own[1]``, if that is another."""
+    lane = ops.arange(now.shape[0]).reshape(-1, *[1] * (now.ndim - 1))
+    return ops.where(lane == own[0], first, ops.where(lane == own[1], last, now))
 
 
 class DenoisingStep(nn.Cell):
@@ -151,22 +137,13 @@ class DenoisingStep(nn.Cell):
             bank: The coefficient rows, float32 [R, len(COLUMNS)].
             z: Fresh noise, float32 [L, C, h, w]; only lanes at a row with sigma > 0 use it.
         """
-        x, row = self(lanes.x, lanes.row, lanes.outputs, lanes.guidance, bank, z, *lanes.conditions)
-        return replace(lanes, x=x, row=row)
+        return replace(lanes, state=self(lanes.state, bank, z, *lanes.conditions))
 
     @ms.jit(jit_level="O0")
-    def construct(  # noqa: D102
-        self,
-        x: Tensor,
-        row: Tensor,
-        outputs: Tensor,
-        guidance: Tensor,
-        bank: Tensor,
-        z: Tensor,
-        *conditions: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        at = ops.gather(bank, row, 0)
-        out = _guide(self.denoiser(x, at[:, _TIMESTEP], *conditions).astype(ms.float32), outputs, guidance)
+    def construct(self, state: Tensor, bank: Tensor, z: Tensor, *conditions: Tensor) -> Tensor:  # noqa: D102
+        x = state[:, :-_NUMBERS].reshape(z.shape)
+        at = ops.gather(bank, state[:, _ROW].astype(ms.int32), 0)
+        out = _guide(self.denoiser(x, at[:, _TIMESTEP], *conditions).astype(ms.float32), state)
         # Predicted x_0 and the direction pointing to x_t, Eq. (12) of DDIM (https://arxiv.org/abs/2010.02502).
         x0 = _column(at, _X0_FROM_X) * x + _column(at, _X0_FROM_OUT) * out
         eps = _column(at, _EPS_FROM_X) * x + _column(at, _EPS_FROM_OUT) * out
@@ -174,26 +151,23 @@ class DenoisingStep(nn.Cell):
         if self.thresholding:
             x0 = _threshold(x0, at[:, _THRESHOLD_QUANTILE], _column(at, _THRESHOLD_LIMIT))
         x_prev = _column(at, _PREV_FROM_X0) * x0 + _column(at, _PREV_FROM_EPS) * eps + _column(at, _SIGMA) * z
-        return x_prev, at[:, _NEXT_ROW].astype(ms.int32)
-
-
-def _where(lanes: Tensor, new: Tensor, now: Tensor) -> Tensor:
-    """Return ``now`` [L, ...] with ``new`` [...] in the lanes that are true, [L]."""
-    return ops.where(lanes.reshape(-1, *[1] * (now.ndim - 1)), new, now)
+        next_row = at[:, _NEXT_ROW : _NEXT_ROW + 1]
+        return ops.concat([x_prev.reshape(x.shape[0], -1), next_row, state[:, _CONDITIONAL:]], 1)
 
 
 def _column(rows: Tensor, index: int) -> Tensor:
     return rows[:, index].reshape(-1, 1, 1, 1)
 
 
-def _guide(out: Tensor, outputs: Tensor, guidance: Tensor) -> Tensor:
+def _guide(out: Tensor, state: Tensor) -> Tensor:
     """Classifier-free guidance, rescaled as in Eq. (15), (16) of Lin et al. 2024 (https://arxiv.org/abs/2305.08891)."""
-    scale, phi = _column(guidance, 0), _column(guidance, 1)
-    conditional, unconditional = ops.gather(out, outputs[:, 0], 0), ops.gather(out, outputs[:, 1], 0)
+    scale, phi = _column(state, _SCALE), _column(state, _RESCALE)
+    sources = state[:, _CONDITIONAL:_SCALE].astype(ms.int32)
+    conditional, unconditional = ops.gather(out, sources[:, 0], 0), ops.gather(out, sources[:, 1], 0)
     guided = unconditional + scale * (conditional - unconditional)
     rescaled = guided * (_std(conditional) / _std(guided))
     guided = ops.where(phi > 0, phi * rescaled + (1 - phi) * guided, guided)
-    return ops.where(_column(outputs, 0) == _column(outputs, 1), conditional, guided)
+    return ops.where(_column(sources, 0) == _column(sources, 1), conditional, guided)
 
 
 def _std(x: Tensor) -> Tensor:

@@ -203,8 +203,8 @@ def test_a_lane_at_rest_keeps_its_x(runner: DeviceRunner) -> None:
     engine.submit(sample_of(replace(BASE, num_inference_steps=9)))
     finished = [f for _ in range(5) for f in engine.step()]
     assert finished[0].result is not None
-    at_rest = runner._buckets[64, 48].lanes.x.asnumpy()[:2]
-    assert at_rest.tobytes() == finished[0].result.asnumpy().tobytes() * 2
+    lanes = runner._buckets[64, 48].lanes
+    assert [lanes.x(lane).asnumpy().tobytes() for lane in (0, 1)] == [finished[0].result.asnumpy().tobytes()] * 2
 
 
 def test_two_shapes_take_turns_on_one_runner(runner: DeviceRunner) -> None:
@@ -318,7 +318,7 @@ def test_a_steady_step_with_noise_sends_nothing_either(runner: DeviceRunner, mon
 def test_the_probe_sees_every_way_to_read(runner: DeviceRunner, request: pytest.FixtureRequest, read: str) -> None:
     """A probe that cannot fire would let the two tests above pass for nothing."""
     engine = steady_engine(runner)
-    x = runner._buckets[64, 48].lanes.row[0]
+    x = runner._buckets[64, 48].lanes.state[0, -1]
     ways = {
         "asnumpy": lambda: x.asnumpy(),  # noqa: PLW0108 - looked up when called, after the probe is set
         "item": lambda: x.item(),  # noqa: PLW0108
