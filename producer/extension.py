@@ -17,6 +17,7 @@ from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder, chunk_path
 from producer.broker import Broker
 from producer.model import Model, read_model
+from producer.pictures import Pictures
 from producer.rows import Row
 from producer.run_life import enqueue
 from producer.spool import Spool, chunk_files, spooled
@@ -50,18 +51,22 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
     """
     plan = folder.read_plan()
     broker.ping()
-    checker = RequestChecker(
-        _model_of(plan),
-        {**plan.defaults, **more.defaults},
-        image_format=plan.image_format,
-        first_index=plan.request_count,
-    )
-    with spooled(checked(more.rows, checker, more.source, more.lists)) as spool:
-        _refuse_known_names(folder, plan, checker)
-        extension = _plan_extension(plan, spool)
-        _claim(folder, extension, take_over=take_over)
-        for chunk, data in enumerate(chunk_files(spool, plan.images_per_chunk, plan.request_count), plan.chunk_count):
-            folder.write_chunk(chunk, data)
+    with Pictures() as pictures:
+        checker = RequestChecker(
+            _model_of(plan),
+            {**plan.defaults, **more.defaults},
+            image_format=plan.image_format,
+            first_index=plan.request_count,
+            pictures=pictures,
+        )
+        with spooled(checked(more.rows, checker, more.source, more.lists)) as spool:
+            _refuse_known_names(folder, plan, checker)
+            extension = _plan_extension(plan, spool)
+            _claim(folder, extension, take_over=take_over)
+            pictures.write(folder)
+            chunks = chunk_files(spool, plan.images_per_chunk, plan.request_count)
+            for chunk, data in enumerate(chunks, plan.chunk_count):
+                folder.write_chunk(chunk, data)
     plan = _add(folder, plan, extension)
     folder.remove_manifest()  # it holds no longer: for us since the change, for others from now on
     if folder.halted() is None:
@@ -111,6 +116,7 @@ def _plan_extension(plan: RunPlan, spool: Spool) -> Extension:
         requests_digest=f"sha256:{digest.hexdigest()}",
         sizes=spool.workload.frequent_sizes(),
         thresholding=spool.workload.thresholding,
+        inverting=spool.workload.inverting,
     )
 
 

@@ -18,7 +18,17 @@ from producer.workload import evaluations_per_step
 CHUNKS_READ = 200
 """Spread evenly over the run: images of one run are alike enough."""
 
-_COLUMNS = ["status", "num_inference_steps", "guidance_scale", "height", "width", "size_bytes", "worker"]
+_COLUMNS = [
+    "status",
+    "kind",
+    "num_inference_steps",
+    "steps_taken",
+    "guidance_scale",
+    "height",
+    "width",
+    "size_bytes",
+    "worker",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +80,8 @@ def _rows(folder: RunFolder, chunk: int) -> Iterable[Mapping[str, Any]]:
 
 
 def _work(row: Mapping[str, Any]) -> int:
-    evaluations = row["num_inference_steps"] * evaluations_per_step(row["guidance_scale"])
+    steps = row["steps_taken"] or row["num_inference_steps"] * (2 if row["kind"] == "invert" else 1)
+    evaluations = steps * evaluations_per_step(row["guidance_scale"])
     return int(evaluations * row["height"] * row["width"])
 
 

@@ -33,6 +33,8 @@ class Model:
     """What a request tells it to draw."""
     guidance_scale: float = 7.5
     """For requests that name none."""
+    inverts: bool = False
+    """Whether pictures can be inverted with it."""
     labels: ClassLabels | None = None
     """The classes of one that takes ``class_label``."""
 
@@ -61,6 +63,7 @@ def read_model(name_or_path: str) -> Model:
         fixed_size=info.fixed_size,
         takes=info.takes,
         guidance_scale=info.guidance_scale,
+        inverts=info.inverts,
         labels=info.labels,
     )
 

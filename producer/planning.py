@@ -98,13 +98,24 @@ def plan_run(spool: Spool, model: Model, options: RunOptions) -> RunPlan:
         requests_digest=f"sha256:{digest.hexdigest()}",
         sizes=spool.workload.frequent_sizes(),
         thresholding=spool.workload.thresholding or model.schedule.thresholding,
+        inverting=spool.workload.inverting,
         versions={"ddim-fleet": __version__, "python": python_version()},
     )
 
 
 def is_same_run(plan: RunPlan, other: RunPlan) -> bool:
     """Return whether two plans make the same files, whenever and under whatever name they were made."""
-    apart = {"run_id", "created_at", "versions", "version", "priority", "defaults", "sizes", "thresholding"}
+    apart = {
+        "run_id",
+        "created_at",
+        "versions",
+        "version",
+        "priority",
+        "defaults",
+        "sizes",
+        "thresholding",
+        "inverting",
+    }
     return plan.model_dump(exclude=apart | {"model"}) == other.model_dump(exclude=apart | {"model"}) and (
         plan.model.digest == other.model.digest
     )

@@ -41,7 +41,7 @@ def spooled(requests: Iterable[Request]) -> Iterator[Spool]:
             for request in requests:
                 data = encode_request(request)
                 workload.add(request, len(data))
-                file.write(b"%d %b\n" % (request.num_images_per_prompt, data))
+                file.write(b"%d %b\n" % (request.image_count, data))
             file.flush()
         except OSError as exc:
             file.raw.close()  # what could not be written shall not be tried again

@@ -14,6 +14,7 @@ from ddim_core.storage.objects import normalise_url
 from ddim_core.storage.run_folder import PLAN, RunFolder
 from producer.broker import Broker
 from producer.model import Model, read_model
+from producer.pictures import Pictures
 from producer.planning import RunOptions, is_same_run, plan_run
 from producer.rows import Row
 from producer.run_life import enqueue
@@ -31,6 +32,7 @@ class PreparedRun:
     folder: RunFolder
     plan: RunPlan
     spool: Spool
+    pictures: Pictures
 
     def written_plan(self) -> RunPlan | None:
         """Return the plan that the folder holds, if it is of this same run, and None if it holds no run.
@@ -55,7 +57,7 @@ class PreparedRun:
         return written
 
     def write(self) -> RunPlan:
-        """Write the chunks, then the plan, which makes them a run; return the plan.
+        """Write the pictures and the chunks, then the plan, which makes them a run; return the plan.
 
         Its name is that of an earlier try at this same run, if that one came as far as to claim the folder.
 
@@ -67,6 +69,7 @@ class PreparedRun:
         claimed = self.folder.claim(self.plan)
         self._refuse_another(claimed)
         plan = self.plan.model_copy(update={"run_id": claimed.run_id, "created_at": claimed.created_at})
+        self.pictures.write(self.folder)
         write_chunks(self.folder, chunk_files(self.spool, plan.images_per_chunk))
         self.folder.write_plan(plan)
         self._check_claim(plan)
@@ -120,8 +123,8 @@ def prepared(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> I
     """
     url = normalise_url(options.out)
     model = read_model(options.model)
-    with _spooled(rows, source, options, model) as spool:
-        yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool)
+    with Pictures() as pictures, _spooled(rows, source, options, model, pictures) as spool:
+        yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool, pictures)
 
 
 def workload_of(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> Workload:
@@ -131,14 +134,14 @@ def workload_of(rows: Iterable[Row | Fault], source: str, options: RunOptions) -
         RequestFaults: The requests have faults.
         InputError: There are none, or the checkpoint cannot be used.
     """
-    with _spooled(rows, source, options, read_model(options.model)) as spool:
+    with Pictures() as pictures, _spooled(rows, source, options, read_model(options.model), pictures) as spool:
         return spool.workload
 
 
 def _spooled(
-    rows: Iterable[Row | Fault], source: str, options: RunOptions, model: Model
+    rows: Iterable[Row | Fault], source: str, options: RunOptions, model: Model, pictures: Pictures
 ) -> AbstractContextManager[Spool]:
-    checker = RequestChecker(model, options.defaults, image_format=options.encoding.format)
+    checker = RequestChecker(model, options.defaults, image_format=options.encoding.format, pictures=pictures)
     return spooled(checked(rows, checker, source, options.lists))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from ddim_core.contracts.kinds import KINDS
 from ddim_core.contracts.request import Request
 from ddim_core.schedule import PARAMETER_NAMES
 from producer.wording import got, known_field
@@ -14,7 +15,7 @@ from producer.wording import got, known_field
 EXPANSION_LIMIT = 100_000
 """Requests of one row: a range with a digit too many shall not become a million of them."""
 
-_FIXED = ("prompt", "custom_id", "metadata", "scheduler", "num_images_per_prompt")
+_FIXED = ("prompt", "custom_id", "metadata", "scheduler", "num_images_per_prompt", *KINDS)
 SWEEPABLE = tuple(name for name in Request.model_fields if name not in _FIXED)
 """Fields that may vary, besides ``scheduler.x``; prompts do by their lists."""
 _FORMS = 'a list of values, {"range": [start, stop, step]} or {"linspace": [start, stop, count]}'

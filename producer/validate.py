@@ -8,11 +8,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from ddim_core.checkpoints.folder import size_rule
+from ddim_core.checkpoints.pipelines import INVERTIBLE
 from ddim_core.contracts.image_encoding import ImageFormat
+from ddim_core.contracts.kinds import Invert
 from ddim_core.contracts.request import Request
+from ddim_core.contracts.sample import Size
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
 from producer.expansion import expanded
 from producer.model import Model
+from producer.pictures import Pictures
 from producer.places import Places
 from producer.rows import Row
 from producer.subject import fill_in
@@ -31,15 +35,25 @@ class RequestChecker:
     """Checks rows one after another against a checkpoint, and remembers which ``custom_id`` stood where."""
 
     def __init__(
-        self, model: Model, defaults: Mapping[str, Any], *, image_format: ImageFormat = "png", first_index: int = 0
+        self,
+        model: Model,
+        defaults: Mapping[str, Any],
+        *,
+        image_format: ImageFormat = "png",
+        first_index: int = 0,
+        pictures: Pictures | None = None,
     ) -> None:
         """Take the fields that hold for every row which does not give them, and the first row's position in its run.
+
+        Pictures that requests invert are copied into ``pictures``; without it there may be none.
 
         Raises:
             RequestFaults: A default is one that no request can have.
         """
         self._model = model
         self._image_format = image_format
+        self._pictures = pictures
+        self._names_guidance = "guidance_scale" in defaults
         standard = {
             "height": model.default_height,
             "width": model.default_width,
@@ -49,7 +63,7 @@ class RequestChecker:
         self._scheduler = dict(self._defaults.get("scheduler", {}))
         self._count = first_index
         self._places = Places()
-        self._possible: set[tuple[str, int]] = set()
+        self._possible: set[tuple[str, int, bool]] = set()
         self._validated(Row("the run's defaults", None, self._any_subject()), "any")
 
     def check(self, row: Row) -> Request:
@@ -81,7 +95,18 @@ class RequestChecker:
             raise RequestFaults(faults) from exc
         if faults := [*faults, *self._unfit(request, row)]:
             raise RequestFaults(faults)
-        return request
+        return request if request.invert is None else self._with_picture(request, request.invert, row)
+
+    def _with_picture(self, request: Request, invert: Invert, row: Row) -> Request:
+        """Return the request with the name of its picture's copy in the run's folder."""
+        assert request.height is not None and request.width is not None
+        if self._pictures is None:
+            raise RequestFaults([row.fault("invert", "must be left out here")])
+        try:
+            copy = self._pictures.add(invert.image, Size(request.height, request.width))
+        except InputError as exc:
+            raise RequestFaults([row.fault("invert.image", str(exc))]) from exc
+        return request.model_copy(update={"invert": Invert(image=copy)})
 
     def _any_subject(self) -> dict[str, Any]:
         """Return what the defaults, which need not name one, are checked with."""
@@ -91,6 +116,8 @@ class RequestChecker:
 
     def _merged(self, row: Row) -> dict[str, Any]:
         fields = {**self._defaults, **row.fields}
+        if "invert" in row.fields and "guidance_scale" not in row.fields and not self._names_guidance:
+            fields["guidance_scale"] = 1.0  # with more, the way up and the way down differ by more
         if self._scheduler and isinstance(overrides := row.fields.get("scheduler"), dict):
             fields["scheduler"] = {**self._scheduler, **overrides}
         for name in _WHOLE_NUMBERS:
@@ -108,6 +135,8 @@ class RequestChecker:
             rule = size_rule(side, default=default, factor=model.size_factor, fixed=model.fixed_size)
             if rule is not None:
                 yield row.fault(name, f"{rule} with {model.name}, got {side}")
+        if request.invert is not None and not model.inverts:
+            yield row.fault("invert", f"must be left out with {model.name}, which is no {INVERTIBLE}")
         try:
             self._check_schedule(request)
         except ScheduleError as exc:
@@ -120,7 +149,7 @@ class RequestChecker:
             ScheduleError: There is none.
         """
         # Without eta: it is in its range, and whether the formulas divide by zero does not depend on it.
-        key = (repr(request.scheduler), request.num_inference_steps)
+        key = (repr(request.scheduler), request.num_inference_steps, request.invert is not None)
         if key not in self._possible:
             request.schedule(self._model.schedule)
             if len(self._possible) < SCHEDULES_REMEMBERED:

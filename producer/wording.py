@@ -29,15 +29,19 @@ _RULES = {
     "less_than_equal": "must be at most {le}",
     "less_than": "must be below {lt}",
     "dict_type": "must be an object of names and values",
+    "model_type": "must be an object of names and values",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least {min_length} values",
+    "too_long": "must have at most {max_length} values",
 }
 
 
 def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
     """Return the field and the broken rule of one of pydantic's errors about a ``Request``."""
-    field = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    field = ".".join(str(part) for part in error["loc"] if part != "[key]") or None
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        return None, f"a field {known_field(field, FIELDS)}"
+        return None, f"a field {known_field(field or '', FIELDS)}"
     if error["type"] == "value_error":
         return schedule_rule(str(context["error"]), field)
     if error["type"] == "missing":

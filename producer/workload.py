@@ -29,6 +29,8 @@ class Workload:
     """Images by their size."""
     thresholding: bool = False
     """Whether a request asks for dynamic thresholding."""
+    inverting: bool = False
+    """Whether a request asks to invert a picture."""
 
     def frequent_sizes(self) -> tuple[str, ...]:
         """Return the sizes that most images have, at most ``MAX_SIZES``, the most frequent first."""
@@ -37,12 +39,15 @@ class Workload:
     def add(self, request: Request, size_bytes: int) -> None:
         """Add a request with nothing left to guess, which is so long as JSON."""
         assert request.height is not None and request.width is not None
-        images, pixels = request.num_images_per_prompt, request.height * request.width
+        images, pixels = request.image_count, request.height * request.width
         steps = images * request.num_inference_steps
+        if request.special is not None:
+            steps = sum(request.num_steps(image) for image in range(images))
         evaluations = steps * evaluations_per_step(request.guidance_scale)
         self.requests += 1
         self.sizes[Size(request.height, request.width)] += images
         self.thresholding |= bool(request.scheduler.get("thresholding"))
+        self.inverting |= request.invert is not None
         self.images += images
         self.steps += steps
         self.evaluations += evaluations

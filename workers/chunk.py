@@ -188,7 +188,8 @@ class ChunkWorker:
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
-            loaded.sampler.prepare([Size.parse(size) for size in plan.sizes], thresholding=plan.thresholding)
+            sizes = [Size.parse(size) for size in plan.sizes]
+            loaded.sampler.prepare(sizes, thresholding=plan.thresholding, inverting=plan.inverting)
             records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,

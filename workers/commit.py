@@ -11,7 +11,15 @@ from ddim_core.contracts.manifest import ChunkStats, FileEntry
 from ddim_core.contracts.record import SUCCESS
 from ddim_core.storage.commits import Commits
 from ddim_core.storage.image_names import image_path
-from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path, stats_path
+from ddim_core.storage.run_folder import (
+    RunFolder,
+    encode_part,
+    file_entry,
+    latents_path,
+    part_path,
+    shard_path,
+    stats_path,
+)
 from workers.encode import ShardSample, encode_shard
 from workers.records import Made, RecordMaker
 
@@ -78,6 +86,9 @@ def _write_shard(folder: RunFolder, chunk: int, shard: bytes | None) -> list[Fil
 def _delete_left_over(folder: RunFolder, chunk: int, rows: Sequence[Made], maker: RecordMaker) -> None:
     """Delete what an earlier attempt wrote of images that now are failed rows: readers take whatever lies there."""
     failed = [row.record for row in rows if row.record.status != SUCCESS]
+    for record in failed:
+        if record.kind == "invert":
+            folder.store.delete(latents_path(record.key))
     if maker.plan.container != "webdataset":
         for record in failed:
             folder.store.delete(image_path(maker.plan, record.key, record.custom_id, record.image))
@@ -90,6 +101,12 @@ def _image_entries(rows: Sequence[Made]) -> list[FileEntry]:
     for row in rows:
         record = row.record
         if record.status == SUCCESS and row.image is None:
-            assert record.path is not None and record.size_bytes is not None and record.sha256 is not None
-            entries.append(FileEntry(path=record.path, size_bytes=record.size_bytes, sha256=record.sha256))
+            entries.append(_entry(record.path, record.size_bytes, record.sha256))
+        if record.latents is not None:
+            entries.append(_entry(record.latents, record.latents_size_bytes, record.latents_sha256))
     return entries
+
+
+def _entry(path: str | None, size_bytes: int | None, sha256: str | None) -> FileEntry:
+    assert path is not None and size_bytes is not None and sha256 is not None
+    return FileEntry(path=path, size_bytes=size_bytes, sha256=sha256)

@@ -37,6 +37,9 @@ _SAMPLE_FIELDS = (
     "image",
     "prompt",
     "negative_prompt",
+    "kind",
+    "frame",
+    "frames",
     "seed",
     "image_index",
     "num_inference_steps",
@@ -82,6 +85,13 @@ def encode_image(pixels: npt.NDArray[np.uint8], encoding: ImageEncoding) -> byte
             image.save(sink, "WEBP", quality=encoding.quality, **_WEBP)
     except (OSError, ValueError) as exc:
         raise SampleError(f"{image.width} x {image.height} pixels could not become {encoding.format}: {exc}") from exc
+    return sink.getvalue()
+
+
+def encode_latents(latents: npt.NDArray[np.float32]) -> bytes:
+    """Return latents [C, h, w] as a file that ``numpy.load`` reads."""
+    sink = io.BytesIO()
+    np.save(sink, latents, allow_pickle=False)
     return sink.getvalue()
 
 

@@ -7,12 +7,17 @@ from collections.abc import Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
+from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import ChunkItem
 from ddim_core.contracts.sample import SampledImage
 from ddim_core.errors import DeviceError, FleetError, SampleError, StorageError
 from ddim_core.storage.image_names import image_path
-from ddim_core.storage.run_folder import RunFolder, shard_path
-from workers.encode import encode_image
+from ddim_core.storage.run_folder import RunFolder, file_entry, latents_path, shard_path
+from workers.encode import encode_image, encode_latents
+from workers.pictures import with_picture
 from workers.records import Made, RecordMaker
 from workers.samplers import LoadedSampler
 from workers.tally import Progress, Tally
@@ -100,6 +105,7 @@ class ChunkMaker:
     def _start(self, item: ChunkItem) -> Future[Made]:
         made: Future[Made] = Future()
         try:
+            item = item.model_copy(update={"spec": with_picture(item.spec, self.folder.store.get)})
             sampled = self.loaded.sampler.submit(item.spec)
         except FleetError as exc:
             sampled = Future()
@@ -150,11 +156,19 @@ class ChunkMaker:
             data = encode_image(image.pixels, plan.encoding)
         except SampleError as exc:
             return self._failed(item, exc)
+        latents = None if image.latents is None else self._latents(item, image.latents)
         if plan.container == "webdataset":
-            made = Made(self.records.success(item, data, shard_path(self.chunk), image), data)
+            made = Made(self.records.success(item, data, shard_path(self.chunk), image, latents), data)
         else:
             path = image_path(plan, item.key, str(item.request.custom_id), item.image)
             self.folder.store.put(path, data)
-            made = Made(self.records.success(item, data, path, image), None)
+            made = Made(self.records.success(item, data, path, image, latents), None)
         self.progress.add(made=True)
         return made
+
+    def _latents(self, item: ChunkItem, latents: npt.NDArray[np.float32]) -> FileEntry:
+        """Write an inverted picture's x_T: an object of its own, as all samples of a shard must have the same files."""
+        data = encode_latents(latents)
+        path = latents_path(item.key)
+        self.folder.store.put(path, data)
+        return file_entry(path, data)

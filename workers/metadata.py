@@ -22,8 +22,14 @@ _AS_IN_THE_PARTS = (
     "custom_id",
     "negative_prompt",
     "class_label",
+    "kind",
+    "frame",
+    "frames",
     "seed",
+    "to_seed",
+    "fraction",
     "num_inference_steps",
+    "steps_taken",
     "guidance_scale",
     "guidance_rescale",
     "eta",
@@ -31,6 +37,8 @@ _AS_IN_THE_PARTS = (
     "width",
     "scheduler",
     "metadata",
+    "source",
+    "reconstruction_error",
 )
 # The loader finds a row's image by ``file_name``, relative to the table; ``text`` is what captions are called.
 _SCHEMA = pa.schema(

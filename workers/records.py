@@ -8,10 +8,14 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from ddim_core.contracts.image_encoding import ImageFormat
+from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import ChunkItem, RunPlan
-from ddim_core.contracts.record import FAILED, SUCCESS, Record
+from ddim_core.contracts.record import FAILED, SUCCESS, Record, way_columns
 from ddim_core.contracts.sample import SampledImage
+from ddim_core.contracts.start import Picture
 from ddim_core.schedule import ScheduleConfig
 from workers.encode import encoder_versions
 from workers.samplers import SamplerFacts
@@ -37,9 +41,15 @@ class RecordMaker:
     worker: str
     attempts: int
 
-    def success(self, item: ChunkItem, data: bytes, path: str, image: SampledImage) -> Record:
-        """Return the row of an image that was made, and lies or will lie in the object ``path`` as ``data``."""
+    def success(
+        self, item: ChunkItem, data: bytes, path: str, image: SampledImage, latents: FileEntry | None = None
+    ) -> Record:
+        """Return the row of an image that was made, and lies or will lie in the object ``path`` as ``data``.
+
+        ``latents``: where those of an inverted picture lie.
+        """
         return Record(
+            **_inversion(item, image, latents),
             status=SUCCESS,
             path=path,
             size_bytes=len(data),
@@ -72,6 +82,9 @@ class RecordMaker:
             "prompt": item.spec.prompt,
             "negative_prompt": item.spec.negative_prompt,
             "class_label": item.spec.class_label,
+            **way_columns(item.spec),
+            "frame": 0 if item.request.special is None else item.image,
+            "frames": 1 if item.request.special is None else item.request.image_count,
             "seed": item.spec.seed,
             "image_index": item.spec.image_index,
             "num_inference_steps": item.spec.num_inference_steps,
@@ -93,6 +106,18 @@ class RecordMaker:
             "worker": self.worker,
             "versions": versions_json(self.facts.versions, self.plan.image_format),
         }
+
+
+def _inversion(item: ChunkItem, image: SampledImage, latents: FileEntry | None) -> dict[str, Any]:
+    if latents is None or not isinstance(item.spec.start, Picture) or item.spec.start.pixels is None:
+        return {}
+    difference = (item.spec.start.pixels.astype(np.float64) - image.pixels) / 255
+    return {
+        "latents": latents.path,
+        "latents_size_bytes": latents.size_bytes,
+        "latents_sha256": latents.sha256,
+        "reconstruction_error": float(np.mean(difference**2)),
+    }
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,7 @@ from workers.devices import choose_devices
 from workers.encode import encode_image
 from workers.loading import make_finder
 from workers.logs import set_up_logging
+from workers.pictures import with_picture
 from workers.records import versions_json
 from workers.samplers import LoadedSampler, SamplerFacts
 from workers.settings import Device, SamplerSettings
@@ -64,17 +65,17 @@ def make_again(loaded: LoadedSampler, rows: Iterable[Record], folder: Path) -> I
     """
     at_hand: deque[tuple[Record, Future[SampledImage]]] = deque()
     for row in rows:
-        at_hand.append((_as_made_by(loaded.facts, row), _submit(loaded.sampler, row)))
+        at_hand.append((_as_made_by(loaded.facts, row), _submit(loaded.sampler, row, folder)))
         if len(at_hand) >= _IMAGES_AT_HAND:
             yield _finished(*at_hand.popleft(), folder)
     while at_hand:
         yield _finished(*at_hand.popleft(), folder)
 
 
-def _submit(sampler: Sampler, row: Record) -> Future[SampledImage]:
+def _submit(sampler: Sampler, row: Record, folder: Path) -> Future[SampledImage]:
     try:
-        return sampler.submit(spec_of(row))
-    except InputError as exc:
+        return sampler.submit(with_picture(spec_of(row), lambda source: (folder / source).read_bytes()))
+    except (InputError, SampleError) as exc:
         refused: Future[SampledImage] = Future()
         refused.set_exception(exc)
         return refused

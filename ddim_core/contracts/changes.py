@@ -31,7 +31,8 @@ class Extension(BaseModel):
     """sha256 over the new chunk files in order."""
     sizes: tuple[SizeName, ...] = Field(default=(), max_length=MAX_SIZES)
     thresholding: bool = False
-    """These two as in the plan, of the new requests."""
+    inverting: bool = False
+    """These three as in the plan, of the new requests."""
 
 
 class RetryOrder(BaseModel):

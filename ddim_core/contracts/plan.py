@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ddim_core.contracts.changes import Change, Extension, RetryOrder
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
+from ddim_core.contracts.kinds import INPUT
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, SampleSpec, SizeName
 from ddim_core.errors import InputError
@@ -67,6 +68,8 @@ class RunPlan(BaseModel):
     """Of its images, the most frequent first, for workers to compile before they make one; older plans list none."""
     thresholding: bool = False
     """Whether an image may have dynamic thresholding, which takes a graph of its own."""
+    inverting: bool = False
+    """Whether pictures are inverted, which takes one, too."""
     versions: dict[str, str] = Field(default_factory=dict)
     priority: Priority = "normal"
     defaults: dict[str, Any] = Field(default_factory=dict)
@@ -88,6 +91,7 @@ class RunPlan(BaseModel):
             counts = {name: getattr(self, name) + getattr(change, name) for name in names}
             counts["sizes"] = tuple(dict.fromkeys((*self.sizes, *change.sizes)))[:MAX_SIZES]
             counts["thresholding"] = self.thresholding or change.thresholding
+            counts["inverting"] = self.inverting or change.inverting
         return self.model_copy(update={**counts, "changes": (*self.changes, change)})
 
     @property
@@ -139,6 +143,8 @@ class PlannedRequest(BaseModel):
         for name in ("height", "width", "custom_id"):
             if getattr(self.request, name) is None:
                 raise ValueError(f"{name} must be filled in before a request is planned")
+        if self.request.invert is not None and not INPUT.fullmatch(self.request.invert.image):
+            raise ValueError(f"invert.image must be a copy in the run's folder, got {self.request.invert.image!r:.80}")
         return self
 
 
@@ -182,8 +188,8 @@ def split_into_chunks(requests: Iterable[tuple[int, Request]], images_per_chunk:
     room = images_per_chunk
     for index, request in requests:
         first = 0
-        while first < request.num_images_per_prompt:
-            count = min(room, request.num_images_per_prompt - first)
+        while first < request.image_count:
+            count = min(room, request.image_count - first)
             chunk.append(PlannedRequest(index=index, first_image=first, image_count=count, request=request))
             first, room = first + count, room - count
             if room == 0:

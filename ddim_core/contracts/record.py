@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
 from ddim_core.contracts.sample import SampleSpec
-from ddim_core.schedule import ScheduleConfig
+from ddim_core.contracts.start import Between, Picture, Start
+from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
 
 SUCCESS = "success"
 FAILED = "failed"
@@ -33,10 +34,22 @@ class Record:
     negative_prompt: str
     class_label: int | None = None
     """Of a model that draws classes; None of any other."""
+    kind: str = "image"
+    """``image``, ``interpolate``, ``trace`` or ``invert``."""
+    frame: int = 0
+    """Which image of an interpolation or a trace this is, from 0."""
+    frames: int = 1
+    """How many of them there are."""
     seed: int
     image_index: int
     """Second half of the noise key; see ``SampleSpec``."""
+    to_seed: int | None = None
+    """Of an interpolation: to whose noise it leads."""
+    fraction: float | None = None
+    """Of an interpolation: how much of the angle to that noise, in [0, 1]."""
     num_inference_steps: int
+    steps_taken: int | None = None
+    """Of a trace: after how many of the steps the model's x_0 is shown."""
     guidance_scale: float
     guidance_rescale: float
     eta: float
@@ -56,6 +69,14 @@ class Record:
     size_bytes: int | None = None
     sha256: str | None = None
     """Of the encoded image."""
+    source: str | None = None
+    """Of an inversion: the picture's copy in the run's folder, named by its sha256."""
+    reconstruction_error: float | None = None
+    """Of an inversion: mean square of what each pixel in [0, 1] differs by from the picture, before it is encoded."""
+    latents: str | None = None
+    """Of an inversion: the object in the run's folder that holds x_T."""
+    latents_size_bytes: int | None = None
+    latents_sha256: str | None = None
     device_kind: str
     device: str
     slots: int
@@ -109,4 +130,29 @@ def spec_of(record: Record) -> SampleSpec:
         height=record.height,
         width=record.width,
         schedule=ScheduleConfig.from_mapping(json.loads(record.scheduler)),
+        start=_start_of(record),
+        path=_path_of(record),
     )
+
+
+def way_columns(spec: SampleSpec) -> dict[str, Any]:
+    """Return the columns that say where a sample began and which way it took, from which ``spec_of`` takes them."""
+    return {
+        "kind": spec.kind,
+        "to_seed": spec.start.to_seed if isinstance(spec.start, Between) else None,
+        "fraction": spec.start.fraction if isinstance(spec.start, Between) else None,
+        "steps_taken": spec.path.steps if isinstance(spec.path, Glimpse) else None,
+        "source": spec.start.source if isinstance(spec.start, Picture) else None,
+    }
+
+
+def _start_of(record: Record) -> Start | None:
+    if record.to_seed is not None and record.fraction is not None:
+        return Between(record.to_seed, record.fraction)
+    return None if record.source is None else Picture(record.source)
+
+
+def _path_of(record: Record) -> Path:
+    if record.steps_taken is not None:
+        return Glimpse(record.steps_taken)
+    return RoundTrip() if record.source is not None else DOWN

@@ -6,10 +6,12 @@ import json
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from ddim_core.contracts.sample import SEED_LIMIT, SampleSpec, derived_seed
-from ddim_core.schedule import ScheduleConfig, step_table
+from ddim_core.contracts.kinds import KINDS, Interpolate, Invert, Special, Trace
+from ddim_core.contracts.sample import SEED_LIMIT, Kind, SampleSpec, derived_seed
+from ddim_core.contracts.start import Start
+from ddim_core.schedule import DOWN, Path, ScheduleConfig, step_table, upward_table
 
 MAX_PROMPT_CHARS = 10_000
 MAX_IMAGES_PER_PROMPT = 100_000
@@ -45,6 +47,36 @@ class Request(BaseModel):
     scheduler: dict[str, Any] = Field(default_factory=dict)
     custom_id: str | None = Field(default=None, min_length=1, max_length=256)
     metadata: dict[str, str] = Field(default_factory=dict)
+    interpolate: Interpolate | None = None
+    trace: Trace | None = None
+    invert: Invert | None = None
+
+    @property
+    def special(self) -> Special | None:
+        """What it asks for in place of plain images, if it does."""
+        return self.interpolate or self.trace or self.invert
+
+    @property
+    def kind(self) -> Kind:
+        """What it is called for that."""
+        return "image" if self.special is None else self.special.kind
+
+    @property
+    def image_count(self) -> int:
+        """How many images it makes."""
+        special = self.special
+        return self.num_images_per_prompt if special is None else special.count(self.num_inference_steps)
+
+    def num_steps(self, image: int) -> int:
+        """Return how many steps an image takes."""
+        _, path = self._way(image)
+        return path.num_steps(self.num_inference_steps)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Request:
+        if self.special is not None:
+            _check_special(self)
+        return self
 
     @field_validator("prompt")
     @classmethod
@@ -75,6 +107,8 @@ class Request(BaseModel):
         """
         config = base.replace_with(self.scheduler) if self.scheduler else base
         step_table(config, self.num_inference_steps, self.eta)
+        if self.invert is not None:
+            upward_table(config, self.num_inference_steps)
         return config
 
     def samples(self, base: ScheduleConfig, run_seed: int, first: int, count: int) -> list[SampleSpec]:
@@ -87,12 +121,13 @@ class Request(BaseModel):
         """
         assert self.height is not None and self.width is not None and self.custom_id is not None
         schedule = self.schedule(base)
+        ways = ((*self._noise_key(run_seed, image), *self._way(image)) for image in range(first, first + count))
         return [
             SampleSpec(
                 prompt=self.prompt,
                 negative_prompt=self.negative_prompt,
-                seed=derived_seed(run_seed, self.custom_id, image) if self.seed is None else self.seed,
-                image_index=0 if self.seed is None else image,
+                seed=seed,
+                image_index=image_index,
                 num_inference_steps=self.num_inference_steps,
                 guidance_scale=self.guidance_scale,
                 guidance_rescale=self.guidance_rescale,
@@ -101,9 +136,45 @@ class Request(BaseModel):
                 width=self.width,
                 schedule=schedule,
                 class_label=self.class_label,
+                start=start,
+                path=path,
             )
-            for image in range(first, first + count)
+            for seed, image_index, start, path in ways
         ]
+
+    def _way(self, image: int) -> tuple[Start | None, Path]:
+        return (None, DOWN) if self.special is None else self.special.way(image, self.num_inference_steps)
+
+    def _noise_key(self, run_seed: int, image: int) -> tuple[int, int]:
+        """Return seed and image index; all frames of a trace have the noise of the request's first image."""
+        assert self.custom_id is not None
+        if self.interpolate is not None:
+            return self.interpolate.seeds[0], 0
+        if self.invert is not None:
+            return 0, 0  # it begins with a picture
+        image = 0 if self.trace is not None else image
+        return (derived_seed(run_seed, self.custom_id, image), 0) if self.seed is None else (self.seed, image)
+
+
+def _check_special(request: Request) -> None:
+    """Raise ValueError for fields that do not go with the request's kind."""
+    first, *others = [name for name in KINDS if getattr(request, name) is not None]
+    if others:
+        raise ValueError(f"{others[0]} must not be given beside {first}")
+    if request.num_images_per_prompt != 1:
+        got = request.num_images_per_prompt
+        raise ValueError(
+            f"num_images_per_prompt must be 1 with {first}, which says how many images it makes, got {got}"
+        )
+    if request.trace is not None and request.trace.last(request.num_inference_steps) > request.num_inference_steps:
+        last = request.trace.last(request.num_inference_steps)
+        raise ValueError(
+            f"num_inference_steps must be at least {last} for this trace, got {request.num_inference_steps}"
+        )
+    if request.trace is None and request.seed is not None:
+        raise ValueError(f"seed must be left out with {first}, which does not begin with its noise, got {request.seed}")
+    if request.trace is None and request.eta != 0:
+        raise ValueError(f"eta must be 0 with {first}, got {request.eta:g}")
 
 
 @lru_cache(maxsize=1024)

@@ -50,6 +50,11 @@ def part_path(chunk: int) -> str:
     return f"parts/{chunk:05d}.parquet"
 
 
+def latents_path(key: str) -> str:
+    """Return where the x_T of an inverted picture goes; no loader looks there."""
+    return f"latents/{key[:-4]}/{key}.npy"
+
+
 def stats_path(chunk: int) -> str:
     """Return where a chunk's totals go."""
     return f"parts/{chunk:05d}_stats.json"

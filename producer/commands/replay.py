@@ -35,7 +35,7 @@ def command(run_url: str, keys: tuple[str, ...], out: Path, devices: str, models
     rows = [row_of(folder, key) for key in dict.fromkeys(keys)]
     _prepare(out, rows)
     click.echo(f"making {counted(len(rows), 'image')} again; a device compiles first, which takes a while", err=True)
-    with made_again(rows, devices, models) as again:
+    with made_again(rows, devices, models, run=folder) as again:
         written = _write(out, again)
         results = [compared(folder, row, again[row.key]) for row in rows]
     for line in lines_of(results):

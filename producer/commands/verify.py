@@ -113,5 +113,5 @@ def _replayed(folder: RunFolder, replay: ReplayOptions) -> list[Replayed]:
     rows = chosen_rows(folder, replay.count, replay.seed)
     if not rows:
         return []
-    with made_again(rows, replay.devices, replay.models) as again:
+    with made_again(rows, replay.devices, replay.models, run=folder) as again:
         return [compared(folder, row, again[row.key]) for row in rows]

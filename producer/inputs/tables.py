@@ -10,14 +10,15 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ddim_core.contracts.kinds import KINDS
 from ddim_core.errors import Fault, InputError
 from producer.inputs.lines import Lines, decoded
 from producer.rows import FIELDS, LISTS, SWEEP, Row
 from producer.wording import known_field
 
-OBJECTS = ("metadata", "scheduler", SWEEP, LISTS)
+OBJECTS = ("metadata", "scheduler", SWEEP, LISTS, *KINDS)
 """Fields that hold names and values; a column may hold one of them, as in ``scheduler.timestep_spacing``."""
-_AS_JSON = ("scheduler", SWEEP, LISTS)
+_AS_JSON = ("scheduler", SWEEP, LISTS, *KINDS)
 """Those of them whose values are not all text."""
 _COLUMNS = (*FIELDS, *(f"{name}.x" for name in OBJECTS))
 _SUBJECTS = ("prompt", "class_label", "num_images_per_prompt")

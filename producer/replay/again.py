@@ -6,26 +6,31 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
+from ddim_core.contracts.kinds import INPUT
 from ddim_core.contracts.record import Record, record_from_row
 from ddim_core.contracts.replay import COMPLAINT, REPLAY_MODULE, REPLAYED, ReplayOrder
 from ddim_core.errors import HostError, InputError
+from ddim_core.storage.run_folder import RunFolder
 from producer.child import Child, last_line, running
 
 _BAD_INPUT = 1
 
 
 @contextmanager
-def made_again(rows: Sequence[Record], devices: str, models: Sequence[str] = ()) -> Iterator[dict[str, Record]]:
+def made_again(
+    rows: Sequence[Record], devices: str, models: Sequence[str] = (), *, run: RunFolder | None = None
+) -> Iterator[dict[str, Record]]:
     """Make the images of rows again; yield their new rows by key, whose ``path`` is a file until the block ends.
 
     Args:
         rows: Of any images, also of those that failed.
         devices: Where, in a form of ``ddim-fleet worker --devices``; the first device is taken.
         models: Where the checkpoint lies; by default where its row says.
+        run: Holds the pictures that rows invert.
 
     Raises:
         InputError: The devices are misspelt, or the checkpoint is not there or is another one now.
@@ -35,9 +40,21 @@ def made_again(rows: Sequence[Record], devices: str, models: Sequence[str] = ())
         raise HostError("making images again needs the workers: pip install 'ddim-fleet[worker]'")
     with tempfile.TemporaryDirectory(prefix="ddim-fleet-replay-") as folder:
         places = tuple(models) or tuple({row.model for row in rows if PurePath(row.model).is_absolute()})
+        for source in {row.source for row in rows if row.source is not None}:
+            _copy(source, run, Path(folder))
         order = ReplayOrder(devices=devices, models=places, folder=folder, rows=tuple(rows))
         _run(order, Path(folder) / "log")
         yield dict(_new_rows(Path(folder)))
+
+
+def _copy(source: str, run: RunFolder | None, folder: Path) -> None:
+    """Lay a picture where the sampling process looks for it; one that is gone fails the rows that need it."""
+    if run is None or not INPUT.fullmatch(source):
+        return
+    with suppress(FileNotFoundError):
+        data = run.store.get(source)
+        (folder / source).parent.mkdir(exist_ok=True)
+        (folder / source).write_bytes(data)
 
 
 def _run(order: ReplayOrder, log: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from ddim_core.contracts.record import SUCCESS, Record
 from producer.report.facets import Pairs
 from producer.report.pictures import Picture
-from producer.report.wording import cut, duration
+from producer.report.wording import cut, duration, short
 
 CAPTION_LIMIT_CHARS = 2000
 """A prompt may have five times as many; all of it stands in the run's parts."""
@@ -49,7 +49,7 @@ def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | 
     status: Status = "failed" if not made else "missing" if isinstance(found, str) else "made"
     return Card(
         key=record.key,
-        caption=cut(record.prompt, CAPTION_LIMIT_CHARS),
+        caption=_caption(record),
         status=status,
         fault=found if isinstance(found, str) else "",
         own=(
@@ -66,3 +66,16 @@ def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | 
         ),
         picture=None if isinstance(found, str) else found,
     )
+
+
+def _caption(record: Record) -> str:
+    """Return the prompt, and what else than a plain image of it this is."""
+    caption = cut(record.prompt, CAPTION_LIMIT_CHARS)
+    if record.kind == "interpolate" and record.fraction is not None:
+        return f"{caption} ({short(round(record.fraction, 3))} of the way from seed {record.seed} to {record.to_seed})"
+    if record.kind == "trace":
+        return f"{caption} (x_0 as predicted at step {record.steps_taken} of {record.num_inference_steps})"
+    if record.kind == "invert":
+        error = "" if record.reconstruction_error is None else f", error {record.reconstruction_error:.2g}"
+        return f"{caption} (inverted and made again{error})"
+    return caption

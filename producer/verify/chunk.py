@@ -29,6 +29,8 @@ class Row(NamedTuple):
     path: str | None
     size_bytes: int | None
     sha256: str | None
+    latents: str | None
+    latents_sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,9 @@ class ChunkCheck:
         rows = self._rows(faults)
         made = {row.key: row for row in rows if row.status == SUCCESS}
         faults.extend(self._faults_of_rows(rows))
+        for row in made.values():
+            if row.latents is not None:
+                faults.extend(self._faults_of_file(row.key, row.latents, row.latents_sha256))
         if self.plan.container == "webdataset":
             faults.extend(self._faults_of_shard(made, part_was_read=bool(rows)))
         else:
@@ -120,11 +125,14 @@ class ChunkCheck:
     def _faults_of_images(self, made: Iterable[Row]) -> Iterator[RunFault]:
         """Yield rows that differ from the manifest; the files are compared with the manifest elsewhere."""
         for row in made:
-            entry = self.listed.get(row.path or "")
-            if entry is None:
-                yield RunFault("manifest.json", row.key, f"must be listed as {row.path}", NOTHING)
-            elif entry.sha256 != row.sha256:
-                yield RunFault(part_path(self.chunk), row.key, f"must have sha256 {entry.sha256}", str(row.sha256))
+            yield from self._faults_of_file(row.key, row.path or "", row.sha256)
+
+    def _faults_of_file(self, key: str, path: str, sha256: str | None) -> Iterator[RunFault]:
+        entry = self.listed.get(path)
+        if entry is None:
+            yield RunFault("manifest.json", key, f"must be listed as {path}", NOTHING)
+        elif entry.sha256 != sha256:
+            yield RunFault(part_path(self.chunk), key, f"must have sha256 {entry.sha256}", str(sha256))
 
     def _faults_of_members(self, path: str, contents: ShardContents, made: Mapping[str, Row]) -> Iterator[RunFault]:
         image, *others = f".{self.plan.image_format}", *_ENDINGS_BESIDE_THE_IMAGE

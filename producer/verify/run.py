@@ -21,7 +21,7 @@ _WINDOW_PER_READER = 4
 """Checks begun before the first of them is told; memory holds no more of a run than these."""
 _FILES_AT_A_TIME = 64
 """Small files that one thread checks: handing each over by itself would take longer than hashing it."""
-_FOLDERS = ("shards", "images", "parts")
+_FOLDERS = ("shards", "images", "parts", "latents")
 
 
 class RunCheck:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, fields, replace
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
-from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, Record, record_from_row, spec_of
+from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, Record, record_from_row, spec_of, way_columns
 from ddim_core.contracts.sample import SampleSpec
-from ddim_core.schedule import ScheduleConfig
+from ddim_core.contracts.start import Between, Picture, Start
+from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
 
 FAILURE = Record(
     key="000000000",
@@ -60,7 +63,7 @@ SPEC = SampleSpec(
 
 
 def test_the_schema_is_the_record() -> None:
-    """Columns that may be absent are those that a failed image, a lossless format or a device of another kind lacks."""
+    """Columns that may be absent are those that a failed image, a lossless format, another kind of request or of device lacks."""
     assert RECORD_SCHEMA.names == [field.name for field in fields(Record)]
     nullable = {field.name for field in RECORD_SCHEMA if field.nullable}
     assert nullable == {
@@ -72,6 +75,14 @@ def test_the_schema_is_the_record() -> None:
         "size_bytes",
         "sha256",
         "cpu_threads",
+        "to_seed",
+        "fraction",
+        "steps_taken",
+        "source",
+        "reconstruction_error",
+        "latents",
+        "latents_size_bytes",
+        "latents_sha256",
     }
     assert {field.type for field in RECORD_SCHEMA} == {pa.string(), pa.int64(), pa.float64()}
 
@@ -82,13 +93,23 @@ def test_a_record_survives_the_table() -> None:
     assert record_from_row(row) == FAILURE
 
 
-def test_a_row_holds_all_that_its_image_is_made_from() -> None:
+@pytest.mark.parametrize(
+    ("start", "path"),
+    [
+        (None, DOWN),
+        (Between(2**63 - 1, 1 / 3), DOWN),
+        (None, Glimpse(2)),
+        (Picture(f"inputs/{'0' * 64}.png", np.zeros((1, 1, 3), np.uint8)), RoundTrip()),
+    ],
+)
+def test_a_row_holds_all_that_its_image_is_made_from(start: Start | None, path: Path) -> None:
     """Through JSON and Parquet: every field of the schedule, floats to the last bit, seeds of 63 bits."""
     schedule = ScheduleConfig(
         num_train_timesteps=3, trained_betas=(0.1, 1 / 3, 0.7), clip_sample_range=2 / 3, timestep_spacing="trailing"
     )
-    spec = replace(SPEC, schedule=schedule)
-    row = replace(FAILURE, **{name: getattr(spec, name) for name in asdict(SPEC) if name != "schedule"})
-    row = replace(row, scheduler=json.dumps(asdict(schedule)))
+    spec = replace(SPEC, schedule=schedule, start=start, path=path)
+    apart = ("schedule", "start", "path")
+    row = replace(FAILURE, **{name: getattr(spec, name) for name in asdict(SPEC) if name not in apart})
+    row = replace(row, scheduler=json.dumps(asdict(schedule)), **way_columns(spec))
     (back,) = pa.Table.from_pylist([asdict(row)], schema=RECORD_SCHEMA).to_pylist()
     assert spec_of(record_from_row(back)) == spec

@@ -89,7 +89,7 @@ def test_a_request_is_completed_from_the_checkpoint(model: Model) -> None:
             {"num_inference_step": 30},
             "a field must be one of prompt, .*, got 'num_inference_step'; did you mean num_inference_steps[?]",
         ),
-        ({"zzz": 1}, "a field must be one of prompt, .*, metadata, sweep, sweep_mode, lists, got 'zzz'"),
+        ({"zzz": 1}, "a field must be one of prompt, .*, invert, sweep, sweep_mode, lists, got 'zzz'"),
     ],
 )
 def test_a_fault_names_field_rule_and_value(model: Model, fields: dict[str, Any], fault: str) -> None:
