@@ -22,7 +22,7 @@ from ddim_core.contracts.replay import COMPLAINT, REPLAYED, ReplayOrder
 from ddim_core.contracts.sample import SampledImage, Sampler, Size
 from ddim_core.errors import FleetError, InputError, SampleError
 from workers.devices import choose_devices
-from workers.encode import encode_image
+from workers.encode import encode_image, encode_latents
 from workers.loading import make_finder
 from workers.logs import set_up_logging
 from workers.pictures import with_picture
@@ -105,8 +105,10 @@ def _finished(row: Record, sampled: Future[SampledImage], folder: Path) -> Recor
         return replace(nothing, status=FAILED, error_class=type(exc).__name__, error_message=str(exc))
     path = folder / f"{row.key}.{row.format}"
     path.write_bytes(data)
+    latents = None if image.latents is None else hashlib.sha256(encode_latents(image.latents)).hexdigest()
     return replace(
         row,
+        latents_sha256=latents,
         status=SUCCESS,
         error_class=None,
         error_message=None,

@@ -33,8 +33,9 @@ class Replayed:
 
     @property
     def same_bytes(self) -> bool:
-        """Whether the new file is the old one, by its hash."""
-        return self.again.sha256 is not None and self.again.sha256 == self.row.sha256
+        """Whether the new file is the old one, by its hash; of an inversion, the latents too."""
+        new, old = ((record.sha256, record.latents_sha256) for record in (self.again, self.row))
+        return self.again.sha256 is not None and new == old
 
     @property
     def is_fault(self) -> bool:
