@@ -63,7 +63,7 @@ SPEC = SampleSpec(
 
 
 def test_the_schema_is_the_record() -> None:
-    """Columns that may be absent are those that a failed image, a lossless format, another kind of request or device lack."""
+    """Columns that may be absent: what a failed image, a lossless format, other kinds of requests or devices lack."""
     assert RECORD_SCHEMA.names == [field.name for field in fields(Record)]
     nullable = {field.name for field in RECORD_SCHEMA if field.nullable}
     assert nullable == {
