@@ -37,6 +37,7 @@ class Board:
             self.redis = redis.Redis.from_url(
                 url,
                 decode_responses=True,
+                encoding_errors="replace",  # anyone can put into the queue what is no text
                 socket_timeout=5,
                 socket_connect_timeout=3,
                 health_check_interval=15,

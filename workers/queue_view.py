@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import time
 
-from pydantic import ValidationError
 from redis import Redis
 
 from ddim_core.contracts.queue import SAMPLE_CHUNK_TASK, ChunkMessage, queues_of
@@ -64,6 +62,6 @@ def named_chunk(item: str | bytes) -> tuple[str, int] | None:
             return None
         body = base64.b64decode(envelope["body"])
         message = ChunkMessage.model_validate(json.loads(body)[1])
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, binascii.Error, ValidationError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
     return message.run_id, message.chunk

@@ -7,6 +7,8 @@ a few of them the worker sits beside a full queue and takes nothing.
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from queue import Empty
 from typing import Any
@@ -42,7 +44,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)
-        except ValueError as exc:  # from json.loads or the decoding of UTF-8
+        except (ValueError, RecursionError) as exc:  # from json.loads or the decoding of UTF-8
             log.error("dropped an item of the queue that is not JSON", extra={"action": "not_json", "error": str(exc)})
             raise Empty from exc
 
@@ -71,4 +73,18 @@ def is_message(item: Any) -> bool:
         and isinstance(properties, dict)
         and isinstance(properties.get("delivery_info"), dict)
         and isinstance(properties.get("delivery_tag"), str)
+        and _has_arguments(item)
     )
+
+
+def _has_arguments(item: dict[str, Any]) -> bool:
+    """Return whether Celery can read the body as the task's arguments; one that it cannot may end the worker."""
+    if (item.get("content-type"), item.get("content-encoding")) != ("application/json", "utf-8"):
+        return False
+    if item["properties"].get("body_encoding") != "base64":
+        return False
+    try:
+        arguments = json.loads(base64.b64decode(item["body"]))
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return isinstance(arguments, list) and list(map(type, arguments)) == [list, dict, dict]

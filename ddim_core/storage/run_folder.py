@@ -108,9 +108,12 @@ def read_part(data: bytes, columns: list[str] | None = None) -> pa.Table:
     Raises:
         ArrowException: The bytes are no Parquet file with the columns of ``RECORD_SCHEMA``.
     """
-    file = pq.ParquetFile(pa.BufferReader(data))
-    _check_schema(file.schema_arrow)
-    return file.read(columns, use_threads=False)  # threads take longer to start than a part to read
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        _check_schema(file.schema_arrow)
+        return file.read(columns, use_threads=False)  # threads take longer to start than a part to read
+    except OSError as exc:  # pyarrow's word for some damages, though the bytes are in memory
+        raise pa.ArrowInvalid(" ".join(str(exc).split())) from exc
 
 
 def _check_schema(schema: pa.Schema) -> None:

@@ -177,6 +177,15 @@ def test_a_chunk_is_missed_beside_a_queue_that_never_empties(bench: Bench, folde
     assert bench.queued() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("item", [b"\xff\xfe", b"[" * 100_000], ids=["no text", "nested"])
+def test_an_item_that_cannot_be_read_does_not_stop_the_reconciler(bench: Bench, folder: RunFolder, item: bytes) -> None:
+    """Anyone who reaches Redis can put one into the queue, and it may wait there for long."""
+    bench.redis.lpush(DEFAULT_QUEUE, item)
+    bench.redis.sadd(keys(folder).in_hand, 3)
+    bench.round()
+    assert bench.redis.llen(DEFAULT_QUEUE) == 2  # the item, and the chunk that nobody was at
+
+
 def test_a_chunk_given_back_waits_for_its_pause(bench: Bench, folder: RunFolder) -> None:
     """A store that failed a moment ago is not asked again at once."""
     bench.redis.sadd(keys(folder).in_hand, 3)

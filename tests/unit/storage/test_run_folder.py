@@ -192,6 +192,16 @@ def test_a_part_of_another_schema_is_refused(
         folder.read_records(0)
 
 
+@pytest.mark.parametrize("place", [0, 4, 1000, -40])
+def test_a_part_that_is_damaged_anywhere_is_named_in_one_line(folder: RunFolder, place: int) -> None:
+    """At some places pyarrow raises an OSError and not one of its own, at some with a message of several lines."""
+    data = bytearray(folder.store.get(part_path(0)))
+    data[place : place + 20] = b"\xff" * 20
+    folder.store.put(part_path(0), bytes(data))
+    with pytest.raises(StorageError, match=r"parts/00000\.parquet is damaged: [^\n]+\Z"):
+        folder.read_records(0)
+
+
 def test_a_row_that_the_schema_does_not_allow_is_never_written(folder: RunFolder) -> None:
     """A value of the wrong kind, or none where there must be one."""
     record = folder.read_records(0)[0]

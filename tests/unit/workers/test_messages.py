@@ -19,7 +19,9 @@ SETTINGS = WorkerSettings(device=Device(kind="sim", index=0), broker_url="redis:
 ENVELOPE = {
     "body": base64.b64encode(json.dumps([[], MESSAGE.model_dump(), {}]).encode()).decode(),
     "headers": {"task": SAMPLE_CHUNK_TASK, "id": "1"},
-    "properties": {"delivery_info": {}, "delivery_tag": "t"},
+    "properties": {"delivery_info": {}, "delivery_tag": "t", "body_encoding": "base64"},
+    "content-type": "application/json",
+    "content-encoding": "utf-8",
 }
 
 
@@ -32,12 +34,42 @@ def test_an_item_of_the_queue_is_a_message_only_with_all_that_kombu_needs() -> N
         assert not is_message(item)
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"content-type": "application/x-python-serialize"},
+        {"content-encoding": "utf-9"},
+        {"properties": {**ENVELOPE["properties"], "body_encoding": "base65"}},
+        {"body": None},
+        {"body": "no base64"},
+        {"body": base64.b64encode(b"[[], {").decode()},
+        {"body": base64.b64encode(b"[" * 100_000).decode()},
+        {"body": base64.b64encode(b"[]").decode()},
+        {"body": base64.b64encode(b"[[], [], {}]").decode()},
+    ],
+)
+def test_an_item_whose_arguments_cannot_be_read_is_no_message(harm: dict[str, object]) -> None:
+    """Celery would end the worker for some of these, and log a traceback for the others."""
+    assert not is_message({**ENVELOPE, **harm})
+
+
 def test_the_chunk_of_a_waiting_message_is_read() -> None:
     """The reconciler must know what is queued."""
     assert named_chunk(json.dumps(ENVELOPE)) == ("run-0001", 3)
 
 
-@pytest.mark.parametrize("item", ["", "{", "[]", "null", '{"headers": {}}', json.dumps({**ENVELOPE, "body": "!"})])
+@pytest.mark.parametrize(
+    "item",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        pytest.param("[" * 100_000, id="deep"),
+        '{"headers": {}}',
+        json.dumps({**ENVELOPE, "body": "!"}),
+    ],
+)
 def test_other_items_of_the_queue_name_no_chunk(item: str) -> None:
     """They are none of the reconciler's business."""
     assert named_chunk(item) is None
