@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3.10 python3.12 python3 python; do \
 	$$p -c 'import ensurepip, sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run test check bench chaos clean
 
 help:  ## Say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: $(VENV)/dev.stamp  ## Lint, formatting, types, import rules
 
 bench: $(VENV)/bench.stamp  ## Measure; figures and their dates stand in docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/dev.stamp  ## Break a small fleet at random and audit what is left; ARGS="--scenario kills --seed 7"
+	$(BIN)/python -m tools.chaos $(ARGS)
 
 clean:  ## Remove the virtual environment and what tools left behind
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The chaos rig: real workers, Redis and S3 server, broken at random moments, and an audit of what is left."""

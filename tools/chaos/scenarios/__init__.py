@@ -1,0 +1,1 @@
+"""The scenarios: each breaks one thing, and returns its figures beside their targets."""
