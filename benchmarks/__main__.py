@@ -30,6 +30,7 @@ BENCHMARKS = {
     "end_to_end": "images/s from submit to the manifest over the engine alone",
     "more_workers": "images/s of several workers over one",
     "verifying": "ddim-fleet verify over sha256sum",
+    "inversion": "how well pictures are made again from their own noise, by steps",
     "finishing": "the manifest of a run of many chunks",
 }
 

@@ -32,7 +32,10 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """The first ``steps`` steps down, the last of which leads to the x_0 that it predicts."""
+    """The first ``steps`` steps down, the last of which leads to the x_0 that it predicts; all of them are ``Down``.
+
+    A schedule's own last step may end above x_0 (``set_alpha_to_one``), and then is not replaced.
+    """
 
     steps: int
 
@@ -60,9 +63,9 @@ def path_tables(config: ScheduleConfig, num_inference_steps: int, eta: float, pa
     Raises:
         ScheduleError: As for ``step_table``; or a step cannot be taken upwards.
     """
-    if isinstance(path, Glimpse):
-        return (_glimpse_table(step_table(config, num_inference_steps, eta), path.steps),)
     down = step_table(config, num_inference_steps, eta)
+    if isinstance(path, Glimpse) and path.steps < num_inference_steps:
+        return (_glimpse_table(down, path.steps),)
     return (upward_table(config, num_inference_steps), down) if isinstance(path, RoundTrip) else (down,)
 
 

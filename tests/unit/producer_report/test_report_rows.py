@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,19 @@ def test_text_in_a_script_is_ascii_and_comes_back_as_it_was(text: str) -> None:
     assert script.isascii()
     assert not set("<>&") & set(script)
     assert json.loads(script) == [text]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"kind": "interpolate", "seed": 3, "to_seed": 8, "fraction": 1 / 3}, "(0.333 of the way from seed 3 to 8)"),
+        ({"kind": "trace", "steps_taken": 5}, "(x_0 as predicted at step 5 of 20)"),
+        ({"kind": "invert", "reconstruction_error": 0.000188}, "(inverted and made again, error 0.00019)"),
+        ({"kind": "invert"}, "(inverted and made again)"),
+    ],
+)
+def test_a_caption_says_of_which_kind_an_image_is(record: Record, fields: dict[str, Any], words: str) -> None:
+    """Frames of one prompt are told apart; a plain image is its prompt alone."""
+    pictures = {record.key: "gone"}
+    assert card_of(replace(record, **fields), (), pictures).caption == f"{record.prompt} {words}"
+    assert card_of(record, (), pictures).caption == record.prompt

@@ -7,7 +7,7 @@ import pytest
 
 from ddim_core.errors import SampleError
 from ddim_core.sampling.bank import COLUMNS, IDLE_ROW, CoefficientBank, TableKey
-from ddim_core.schedule import ScheduleConfig, step_table
+from ddim_core.schedule import RoundTrip, ScheduleConfig, step_table
 
 SCHEDULE = ScheduleConfig(prediction_type="v_prediction", timestep_spacing="trailing")
 
@@ -94,3 +94,15 @@ def test_what_limits_x0_is_in_the_rows() -> None:
     ]
     for schedule, expected in cases:
         assert bank.rows[bank.acquire(key(3, schedule=schedule)), columns].tolist() == expected
+
+
+def test_a_round_trip_is_the_way_up_and_then_the_way_down() -> None:
+    """Its rows are those of the two tables, linked; those of the way down alone are other rows."""
+    bank = CoefficientBank(100)
+    down = walk(bank, bank.acquire(key(5)))
+    both = walk(bank, bank.acquire(TableKey(SCHEDULE, 5, 0.0, RoundTrip())))
+    assert len(both) == 10 and not set(both) & set(down)
+    step_columns = slice(1, None)  # all but the next row
+    assert np.array_equal(bank.rows[both[5:], step_columns], bank.rows[down, step_columns])
+    timesteps = bank.rows[both, COLUMNS.index("timestep")].tolist()
+    assert timesteps[:5] == timesteps[:4:-1] == sorted(timesteps[:5])

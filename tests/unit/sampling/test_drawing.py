@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from ddim_core.contracts.sample import SampleSpec
+from ddim_core.contracts.start import Between, Picture
 from ddim_core.sampling.drawing import SampleNoise, page_steps
-from ddim_core.sampling.noise import initial_noise, step_noise
-from ddim_core.schedule import ScheduleConfig
+from ddim_core.sampling.noise import initial_noise, slerp, step_noise
+from ddim_core.schedule import Glimpse, RoundTrip, ScheduleConfig
 
 SHAPE = (4, 64, 64)
 SPEC = SampleSpec("a", "", 7, 1, 40, 4.0, 0.0, 0.5, 512, 512, ScheduleConfig())
@@ -67,3 +68,20 @@ def test_a_sample_without_eta_pays_nothing(pool: ThreadPoolExecutor) -> None:
     """It has no page at all."""
     noise = SampleNoise(replace(SPEC, eta=0.0), SHAPE, pool)
     assert not noise.has_page(0) and not noise.is_drawn(0)
+
+
+def test_a_sample_begins_where_its_start_says(pool: ThreadPoolExecutor) -> None:
+    """Between two seeds the other one's noise is that of its own plain image; latents are taken as given."""
+    here, there = initial_noise(SPEC.seed, SPEC.image_index, SHAPE), initial_noise(9, 0, SHAPE)
+    for fraction in (0.0, 0.3, 1.0):
+        noise = SampleNoise(replace(SPEC, start=Between(9, fraction)), SHAPE, pool)
+        assert np.array_equal(noise.initial, slerp(here, there, fraction))
+    inverted = replace(SPEC, start=Picture("inputs/a.png"), path=RoundTrip(), eta=0.0)
+    assert SampleNoise(inverted, SHAPE, pool, there).initial is there
+
+
+def test_a_glimpse_draws_the_noise_of_its_own_steps(pool: ThreadPoolExecutor) -> None:
+    """The same as the image's on these steps, and none after them."""
+    noise = SampleNoise(replace(SPEC, path=Glimpse(5)), SHAPE, pool)
+    page = noise.take_page(0)
+    assert np.array_equal(page[4], step_noise(SPEC.seed, SPEC.image_index, 4, SHAPE)) and not page[5:].any()
