@@ -104,8 +104,8 @@ def _read(folder: RunFolder, chunk: int) -> FailedPart:
     data = folder.store.get(path)
     try:
         rows = [] if _is_all_made(data) else read_part(data, _COLUMNS).to_pylist()
-    except pa.ArrowException as exc:
-        raise StorageError(f"{folder.url}/{path} is damaged: {exc}") from exc
+    except (pa.ArrowException, OSError) as exc:  # pyarrow raises both; the bytes are in memory
+        raise StorageError(f"{folder.url}/{path} is damaged: {' '.join(str(exc).split())}") from exc
     failed = [row for row in rows if row.pop("status") == FAILED]
     return FailedPart(chunk, hashlib.sha256(data).hexdigest(), [FailedImage(**row) for row in failed])
 
