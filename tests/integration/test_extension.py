@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ddim_core.contracts.queue import DEFAULT_QUEUE
 from ddim_core.storage.changes import change_path, extension_claim_path
@@ -169,3 +170,15 @@ def _dying_after(path: str, verb: Callable[..., object]) -> Callable[..., object
         return answer
 
     return dying
+
+
+def test_an_extension_brings_its_pictures_into_the_run(run: Run, fleet: FleetCommand) -> None:
+    """And workers are told to compile for them, which they were not when the run was planned."""
+    Image.new("RGB", (32, 32), "red").save(fleet.folder / "red.png")
+    assert run.extend([{"prompt": "a square", "invert": {"image": "red.png"}}]) == 1
+    folder = RunFolder(run.url)
+    ((path, _),) = folder.store.list("inputs")
+    assert folder.store.get(path) == (fleet.folder / "red.png").read_bytes()
+    assert folder.read_plan().inverting
+    (line,) = folder.read_chunk(3)
+    assert line.request.invert is not None and line.request.invert.image == path

@@ -129,3 +129,14 @@ def test_schedules_whose_steps_cannot_be_turned_around_are_refused() -> None:
         up(SAMPLE.replace_with({"set_alpha_to_one": True}), 20)
     with pytest.raises(ScheduleError, match="num_inference_steps must be at least 2 to invert"):
         up(V, 1)
+
+
+@ALL
+def test_a_glimpse_shows_the_x0_that_the_denoiser_predicts_there(config: ScheduleConfig) -> None:
+    """After k - 1 steps of the way, what its k-th step takes for x_0, before it adds noise again."""
+    x, table = np.linspace(-1.5, 1.5, 9), step_table(config, 20)
+    for k in range(1, 20):
+        out = exact_output(config, int(table.timesteps[k - 1]), x)
+        (seen,) = follow(config, path_tables(config, 20, 0.0, Glimpse(k)), np.linspace(-1.5, 1.5, 9))
+        np.testing.assert_allclose(seen, table.x0_from_x[k - 1] * x + table.x0_from_out[k - 1] * out, rtol=1e-12)
+        x = advance(table, k - 1, x, out)
