@@ -22,16 +22,13 @@ CANCELLED = 2
 
 def status_table(status: RunStatus) -> str:
     """Return the status as a short table."""
-    workers = "unknown (Redis does not answer)" if status.workers is None else str(status.workers)
-    if status.is_over:
-        workers = "-"
     rows = {
         "run": status.run_url,
         "state": status.state,
         "images": f"{status.images_made} of {status.images_total}",
         "failed": str(status.images_failed),
         "chunks": f"{status.chunks_done} of {status.chunks_total}",
-        "workers": workers,
+        "workers": _workers(status),
         "speed": "-" if status.images_per_s is None else f"{status.images_per_s:.2f} images/s",
         "time left": "-" if status.eta_s is None else duration(status.eta_s),
     }
@@ -122,6 +119,15 @@ def _phase(status: RunStatus) -> str:
     if status.workers_starting and status.workers_starting == status.workers:
         return f"starting: compiling on {counted(status.workers, 'device')}"
     return status.state
+
+
+def _workers(status: RunStatus) -> str:
+    if status.is_over:
+        return "-"
+    if status.workers is None:
+        return "unknown (Redis does not answer)"
+    starting = f", {status.workers_starting} of them loading or compiling" if status.workers_starting else ""
+    return f"{status.workers}{starting}"
 
 
 def _figures(status: RunStatus) -> str:

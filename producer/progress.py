@@ -154,7 +154,7 @@ class RunProgress:
             chunks_total=self.plan.chunk_count,
             chunks_done=chunks_done,
             workers=None if reports is None else len(reports),
-            workers_starting=sum(report.state == "starting" for report in reports or []),
+            workers_starting=sum(report.state in ("starting", "compiling") for report in reports or []),
             images_per_s=images_per_s,
             eta_s=left / images_per_s if images_per_s and state == "running" else None,
         )

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from ddim_core.contracts.plan import ChunkItem, Priority, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
-from ddim_core.contracts.sample import Size
 from ddim_core.errors import (
     CheckpointError,
     ChunkDamagedError,
@@ -188,8 +187,7 @@ class ChunkWorker:
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
-            sizes = [Size.parse(size) for size in plan.sizes]
-            loaded.sampler.prepare(sizes, thresholding=plan.thresholding, inverting=plan.inverting)
+            self.samplers.prepare(loaded, plan)
             records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,

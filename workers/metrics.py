@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Literal
+from typing import Literal, get_args
 
-from ddim_core.contracts.queue import WorkerReport
+from ddim_core.contracts.queue import WorkerReport, WorkerState
 from ddim_core.errors import InputError
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-STATES = ("starting", "ready", "draining")
+STATES: tuple[WorkerState, ...] = get_args(WorkerState)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
 
 from redis import Redis
 
-from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, worker_key
+from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, WorkerState, worker_key
 from ddim_core.contracts.sample import Counters
 from ddim_core.version import __version__
 from workers.board import Board
 from workers.periodic import Periodic
+from workers.samplers import Samplers
 
 REPORT_INTERVAL_S = 5.0
 RATE_WINDOW_S = 30.0
-
-State = Literal["starting", "ready", "draining"]
 
 
 class Meter:
@@ -60,17 +58,17 @@ class Presence:
         meter: Meter,
         *,
         chunks: Callable[[], tuple[str, ...]],
-        counters: Callable[[], Counters],
+        samplers: Samplers,
     ) -> None:
-        """Report what ``meter``, ``chunks`` and ``counters`` say at the time."""
+        """Report what ``meter``, ``chunks`` and ``samplers`` say at the time."""
         self._board = board
         self._worker_id = worker_id
         self._device = device
         self._meter = meter
         self._chunks = chunks
-        self._counters = counters
+        self._samplers = samplers
         self._seen = Counters()
-        self._state: State = "starting"
+        self._state: WorkerState = "starting"
         self._report_lock = threading.Lock()
         self.latest = self._make_report()
         """What was reported last."""
@@ -80,7 +78,7 @@ class Presence:
         """Begin to report."""
         self._reports.start()
 
-    def say(self, state: State) -> None:
+    def say(self, state: WorkerState) -> None:
         """Report a change of state at once."""
         self._state = state
         self.report()
@@ -102,14 +100,14 @@ class Presence:
 
     def _make_report(self) -> WorkerReport:
         images, images_per_s = self._meter.read()
-        before, self._seen = self._seen, self._counters()
+        before, self._seen = self._seen, self._samplers.counters()
         now = self._seen
         return WorkerReport(
             worker_id=self._worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
             device=self._device,
-            state=self._state,
+            state="compiling" if self._state == "ready" and self._samplers.is_warming_up else self._state,
             chunks=self._chunks(),
             images=images,
             images_per_s=round(images_per_s, 3),

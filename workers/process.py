@@ -95,7 +95,7 @@ class WorkerProcess:
             self._settings.device.label,
             self._meter,
             chunks=self._leases.chunks,
-            counters=self._samplers.counters,
+            samplers=self._samplers,
         )
 
     def _make_metrics(self) -> MetricsServer | None:

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ddim_core.contracts.plan import ModelRef
-from ddim_core.contracts.sample import Counters, Sampler
+from ddim_core.contracts.plan import ModelRef, RunPlan
+from ddim_core.contracts.sample import Counters, Sampler, Size
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,18 @@ class Samplers:
         """Load what ``find`` finds; it raises ``CheckpointError`` for a checkpoint that is not on this host."""
         self._find = find
         self._changed = threading.Condition()
+        self._counting = threading.Lock()
         self._digest: str | None = None
         self._loaded: LoadedSampler | None = None
         self._users = 0
         self._lent_alone = False
         self._waiting_alone = 0
+        self._warming = 0
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether a chunk waits for its checkpoint to be loaded, or for graphs to be compiled."""
+        return self._warming > 0
 
     @contextmanager
     def use(self, model: ModelRef, *, alone: bool = False) -> Iterator[LoadedSampler]:
@@ -83,6 +90,16 @@ class Samplers:
                 self._lent_alone = False
                 self._changed.notify_all()
 
+    def prepare(self, loaded: LoadedSampler, plan: RunPlan) -> None:
+        """Have compiled what the run's samples need; returns when that is done.
+
+        Raises:
+            DeviceError: The device failed.
+        """
+        with self._warm_up():
+            sizes = [Size.parse(size) for size in plan.sizes]
+            loaded.sampler.prepare(sizes, thresholding=plan.thresholding, inverting=plan.inverting)
+
     def counters(self) -> Counters:
         """Return what the sampler that is loaded has done; it stands still when its device hangs."""
         loaded = self._loaded
@@ -99,11 +116,22 @@ class Samplers:
             self._wait_for_turn(model, alone)
             if self._loaded is None or self._digest != model.digest:
                 self._unload()
-                self._loaded = _timed(load, model)
+                with self._warm_up():
+                    self._loaded = _timed(load, model)
                 self._digest = model.digest
             self._users += 1
             self._lent_alone = alone
             return self._loaded
+
+    @contextmanager
+    def _warm_up(self) -> Iterator[None]:
+        with self._counting:
+            self._warming += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._warming -= 1
 
     def _wait_for_turn(self, model: ModelRef, alone: bool) -> None:
         self._waiting_alone += alone

@@ -6,7 +6,7 @@ Redis holds nothing that the store does not know better: messages, leases and co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -166,6 +166,11 @@ def worker_key(worker_id: str) -> str:
     return f"ddim-fleet:worker:{worker_id}"
 
 
+WorkerState: TypeAlias = Literal["starting", "ready", "compiling", "draining"]
+"""Of a worker: it loads and takes no chunk yet; it makes images, or waits for chunks; it holds chunks and loads or
+compiles what they need first; it finishes what it has in hand and ends."""
+
+
 class WorkerReport(BaseModel):
     """What a worker says of itself every few seconds."""
 
@@ -175,7 +180,7 @@ class WorkerReport(BaseModel):
     host: str
     pid: int
     device: str
-    state: Literal["starting", "ready", "draining"]
+    state: WorkerState
     chunks: tuple[str, ...] = ()
     """``run_id/chunk`` of what it holds."""
     images: int = 0

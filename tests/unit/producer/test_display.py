@@ -92,6 +92,7 @@ def test_the_table_says_what_is_unknown() -> None:
         "speed      -",
         "time left  -",
     ]
+    assert "workers    2, 1 of them loading or compiling" in status_table(replace(STARTING, workers_starting=1))
     assert "workers    -" in status_table(FINISHED).splitlines()
 
 

@@ -86,9 +86,9 @@ def test_a_new_run_is_queued(folder: RunFolder, board: FakeBoard) -> None:
 
 def test_a_run_in_a_workers_hands_is_running(folder: RunFolder, board: FakeBoard) -> None:
     """Before its first image, too; a worker that compiles is counted apart."""
-    board.reports = [report(f"{RUN_ID}/0", state="starting"), report()]
+    board.reports = [report(f"{RUN_ID}/0", state="compiling"), report(state="starting"), report()]
     status = RunProgress(folder, board).read()
-    assert (status.state, status.workers, status.workers_starting) == ("running", 2, 1)
+    assert (status.state, status.workers, status.workers_starting) == ("running", 3, 2)
 
 
 def test_done_chunks_come_from_the_store_and_others_from_redis(folder: RunFolder, board: FakeBoard) -> None:

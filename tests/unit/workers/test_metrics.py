@@ -51,6 +51,7 @@ def test_every_figure_of_the_report_is_there() -> None:
     for line in (
         'ddim_fleet_worker_info{device="npu:0",worker="host \\"a\\"/npu:0/7",version="0.1"} 1',
         'ddim_fleet_worker_state{device="npu:0",state="ready"} 1',
+        'ddim_fleet_worker_state{device="npu:0",state="compiling"} 0',
         'ddim_fleet_worker_state{device="npu:0",state="draining"} 0',
         'ddim_fleet_chunks_in_hand{device="npu:0"} 2',
         'ddim_fleet_images_total{device="npu:0"} 12',

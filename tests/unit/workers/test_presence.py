@@ -6,9 +6,13 @@ import time
 
 import pytest
 
+from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Counters
+from tests.unit.workers.samples import ScriptedSampler, loaded
 from workers import presence
-from workers.presence import Meter, occupancy_since
+from workers.board import Board
+from workers.presence import Meter, Presence, occupancy_since
+from workers.samplers import LoadedSampler, Samplers
 
 
 def test_a_meter_tells_the_rate_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +36,21 @@ def test_occupancy_is_that_of_the_steps_since_the_last_report() -> None:
     assert occupancy_since(before, now) == 0.5
     assert occupancy_since(now, now) == 0.0
     assert occupancy_since(now, Counters(steps=4, full_steps=3.0)) == 0.75
+
+
+def test_a_worker_that_compiles_for_a_run_says_so() -> None:
+    """Ready, it would look as if it did nothing; while it starts or drains, that is the news."""
+    states: list[str] = []
+
+    def load() -> LoadedSampler:
+        states.append(one.latest.state)
+        for state in ("ready", "draining", "ready"):
+            one.say(state)
+            states.append(one.latest.state)
+        return loaded(ScriptedSampler())
+
+    samplers = Samplers(lambda _: load)
+    one = Presence(Board("redis://127.0.0.1:1/0"), "w", "sim:0", Meter(), chunks=tuple, samplers=samplers)
+    with samplers.use(ModelRef(name="m", digest="d", scheduler={})):
+        one.report()
+    assert [*states, one.latest.state] == ["starting", "compiling", "draining", "compiling", "ready"]

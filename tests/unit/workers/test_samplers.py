@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 
 from ddim_core.contracts.plan import ModelRef
+from ddim_core.contracts.sample import Size
 from ddim_core.errors import CheckpointError, DeviceError
-from tests.unit.workers.samples import ScriptedSampler, loaded
+from tests.unit.workers.samples import ScriptedSampler, loaded, plan
 from workers.samplers import Load, LoadedSampler, Samplers
 
 
@@ -116,6 +118,27 @@ def test_a_device_that_fails_while_loading_leaves_the_way_free() -> None:
         pass
     with samplers.use(model("a")) as one:
         assert one.facts.slots == 2
+
+
+def test_warming_up_lasts_as_long_as_loading_and_compiling_do() -> None:
+    """Whoever watches a run sees why there is no image yet; a failure ends it, too."""
+    seen: list[bool] = []
+
+    class Compiling(ScriptedSampler):
+        def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
+            seen.append(samplers.is_warming_up)
+            raise DeviceError("lost")
+
+    def load() -> LoadedSampler:
+        seen.append(samplers.is_warming_up)
+        return loaded(Compiling())
+
+    samplers = Samplers(lambda _: load)
+    with samplers.use(model("a")) as one:
+        seen.append(samplers.is_warming_up)
+        with pytest.raises(DeviceError):
+            samplers.prepare(one, plan(1))
+    assert [*seen, samplers.is_warming_up] == [True, False, True, False]
 
 
 def test_closing_stops_the_sampler() -> None:
