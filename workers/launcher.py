@@ -24,6 +24,10 @@ MAX_PAUSE_S = 60.0
 STABLE_S = 120.0
 """A process that lived this long is started again without delay: what killed it is no fault of its start."""
 POLL_S = 0.2
+_STOPPING = {
+    signal.SIGTERM: "the workers finish the chunks in hand; a second signal stops them at once",
+    signal.SIGKILL: "the workers are stopped at once; others take their chunks over",
+}
 UNUSABLE = {EXIT_UNUSABLE: InputError.exit_code, EXIT_NO_HOST: HostError.exit_code}
 """Ends of a worker process that no restart would mend, with what the command then ends with."""
 
@@ -96,7 +100,7 @@ class Launcher:
     def _on_signal(self, number: int, _: object) -> None:
         self._signals += 1
         stop = self._stop_signal()
-        log.info("stopping the workers", extra={"action": "stopping", "signal": number, "sent": stop.name})
+        log.info(_STOPPING[stop], extra={"action": "stopping", "signal": number, "sent": stop.name})
         for child in self.children:
             child.send(stop)
         self._wake.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import signal
 import subprocess
 import sys
@@ -114,6 +115,18 @@ def test_after_a_signal_nothing_is_started() -> None:
     ended(one, EXIT_FAILED)
     supervisor._on_signal(signal.SIGTERM, None)
     assert not supervisor._tend()
+
+
+def test_each_signal_says_what_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    """Finishing what is in hand may take minutes: whoever waits at the keyboard is told how not to."""
+    supervisor = Launcher([child()], AWAY)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            supervisor._on_signal(signal.SIGINT, None)
+    assert caplog.messages == [
+        "the workers finish the chunks in hand; a second signal stops them at once",
+        "the workers are stopped at once; others take their chunks over",
+    ]
 
 
 def test_a_signal_that_comes_while_a_child_is_started_reaches_it() -> None:
