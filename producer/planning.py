@@ -20,8 +20,11 @@ from producer.model import Model
 from producer.spool import Spool, chunk_files
 from producer.workload import Workload
 
-_CHUNKS_WANTED = 16
-"""A small run is cut into this many chunks, so that several workers have something to do."""
+_CHUNKS_WANTED = 64
+"""A run is cut into this many chunks, if they are not too small then: workers hold two each, so that 32 devices have
+something to do, and two devices that stop have no more than a sixteenth of the run in hand."""
+_FEWEST_CHUNKS, _FULL_BATCH = 16, 16
+"""A small run is cut into the first many chunks, or more of the second many images: two of them fill a device's slots."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 4, 1000
 
 
@@ -64,8 +67,9 @@ class RunOptions:
 
 
 def default_images_per_chunk(image_count: int) -> int:
-    """Return how many images a chunk holds if nobody says: a sixteenth of the run, from 4 to 1000."""
-    return min(max(-(-image_count // _CHUNKS_WANTED), _SMALLEST_CHUNK), _LARGEST_CHUNK)
+    """Return how many images a chunk holds if nobody says, from 4 to 1000; the more, the larger the run."""
+    enough = min(-(-image_count // _FEWEST_CHUNKS), _FULL_BATCH)
+    return min(max(-(-image_count // _CHUNKS_WANTED), enough, _SMALLEST_CHUNK), _LARGEST_CHUNK)
 
 
 def images_per_chunk_of(options: RunOptions, workload: Workload) -> int:

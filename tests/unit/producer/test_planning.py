@@ -91,10 +91,11 @@ def test_a_workload_lists_what_workers_must_compile() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "expected"), [(1, 4), (64, 4), (65, 5), (160, 10), (16_000, 1000), (16_001, 1000), (10**6, 1000)]
+    ("images", "expected"),
+    [(1, 4), (64, 4), (65, 5), (160, 10), (256, 16), (1024, 16), (1025, 17), (2200, 35), (64_000, 1000), (10**6, 1000)],
 )
-def test_a_small_run_spreads_over_several_workers(images: int, expected: int) -> None:
-    """And a large one has shards of a size that loaders like."""
+def test_a_run_spreads_over_many_workers(images: int, expected: int) -> None:
+    """A small one in chunks that still fill a device; a large one has shards of a size that loaders like."""
     assert default_images_per_chunk(images) == expected
 
 
