@@ -10,7 +10,7 @@ from tools.chaos.cluster import Cluster
 from tools.chaos.figures import Figure, exactly, of_faults
 from tools.chaos.work import Options, write_work
 
-HOSTS, DEVICES = 2, "sim:2:5"
+HOSTS, DEVICES = 1, "sim:3:5"
 REASONS = {
     "sim:fail": ("SampleError", "the simulated sample failed"),
     "sim:kill": ("SampleError", "died 2 times with this image alone"),

@@ -13,7 +13,7 @@ from tools.chaos.pacing import moments
 from tools.chaos.work import IMAGES_PER_CHUNK, Options, write_work
 
 HOSTS, DEVICES = 1, "sim:3:20"
-CHUNKS_EACH = 8
+CHUNKS_EACH = 6
 """Of the run that shows who still hears: enough that no worker is left without one by chance."""
 
 
