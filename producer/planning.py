@@ -24,7 +24,7 @@ _CHUNKS_WANTED = 64
 """A run is cut into this many chunks, if they are not too small then: workers hold two each, so that 32 devices have
 something to do, and two devices that stop have no more than a sixteenth of the run in hand."""
 _FEWEST_CHUNKS, _FULL_BATCH = 16, 16
-"""A small run is cut into the first many chunks, or more of the second many images: two of them fill a device's slots."""
+"""A small run is cut into the first many chunks, or into more of the second many images: two of them fill a device."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 4, 1000
 
 

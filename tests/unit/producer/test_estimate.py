@@ -40,8 +40,8 @@ def test_time_follows_from_the_work_that_a_device_did_before() -> None:
     """Evaluations of the denoiser times pixels: steps, guidance and sizes of the two runs may differ."""
     estimate = estimated(WORK, RunOptions(out="x"), EARLIER, [report(99.0)])
     assert estimate.device_hours == pytest.approx(400 / 3600)
-    assert estimate.size_bytes == round(1000 * 4096 * 0.5) + 4010 * 1000 + 20_200 * 16 + 240_000 + 16_000
-    assert (estimate.chunks, estimate.images_per_chunk) == (16, 63)
+    assert estimate.size_bytes == round(1000 * 4096 * 0.5) + 4010 * 1000 + 20_200 * 63 + 240_000 + 16_000
+    assert (estimate.chunks, estimate.images_per_chunk) == (63, 16)
     assert "about 0.111, as fast as file:///out/before" in estimate_text(estimate)
 
 
