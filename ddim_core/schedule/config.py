@@ -141,7 +141,7 @@ class ScheduleConfig:
         if self.timestep_spacing == "quad" and self.timestep_pairs != "visited":
             raise ScheduleError(
                 f"timestep_pairs must be visited with timestep_spacing=quad, got {self.timestep_pairs}; "
-                "the distances between quadratic timesteps differ, so t - T // N is not where the next step starts"
+                "give timestep_pairs=visited, since quadratic timesteps do not lie t - T // N apart"
             )
 
 

@@ -14,7 +14,7 @@ from ddim_core.contracts.kinds import KINDS
 from ddim_core.errors import Fault, InputError
 from producer.inputs.lines import Lines, decoded
 from producer.rows import FIELDS, LISTS, SWEEP, Row
-from producer.wording import known_field
+from producer.wording import got, known_field
 
 OBJECTS = ("metadata", "scheduler", SWEEP, LISTS, *KINDS)
 """Fields that hold names and values; a column may hold one of them, as in ``scheduler.timestep_spacing``."""
@@ -23,6 +23,7 @@ _AS_JSON = ("scheduler", SWEEP, LISTS, *KINDS)
 _COLUMNS = (*FIELDS, *(f"{name}.x" for name in OBJECTS))
 _SUBJECTS = ("prompt", "class_label", "num_images_per_prompt")
 """A table has one of them; with an unconditional model there is nothing to say but how many."""
+_OTHER_SEPARATORS = (";", "\t", "|")
 
 
 def read_csv(source: str, lines: Lines) -> Iterator[Row | Fault]:
@@ -91,6 +92,9 @@ def _texts(source: str, lines: Lines, faults: list[Fault]) -> Iterator[str]:
 
 
 def _header_faults(source: str, line: int | None, header: list[str]) -> list[Fault]:
+    other = [mark for mark in _OTHER_SEPARATORS if mark in header[0]]
+    if line is not None and len(header) == 1 and other:
+        return [Fault(source, line, None, f"columns must be separated by commas, got {other[0]!r} in {got(header[0])}")]
     faults = []
     for name in dict.fromkeys(header):
         outer, dot, inner = name.partition(".")

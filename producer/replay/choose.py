@@ -16,7 +16,7 @@ from ddim_core.storage.run_folder import RunFolder
 
 _LOOKED_AT = 100_000
 """Images among which those that were made are looked for, in a run where nearly all failed."""
-_KEY = re.compile(r"\d{9,}")
+_KEY = re.compile(r"[0-9]{9,}")
 
 
 def row_of(folder: RunFolder, key: str) -> Record:
@@ -34,7 +34,18 @@ def row_of(folder: RunFolder, key: str) -> Record:
         for row in rows:
             if row.key == key:
                 return row
-    raise InputError(f"a key must be one of the rows in parts/ of {folder.url}, such as 000000000, got {key!r}")
+    raise InputError(_why_no_row(folder, key))
+
+
+def _why_no_row(folder: RunFolder, key: str) -> str:
+    plan = folder.read_plan()
+    chunk, place = (int(key[:-4]), int(key[-4:])) if _KEY.fullmatch(key) else (plan.chunk_count, 0)
+    if chunk < plan.chunk_count and place < plan.images_in(chunk):
+        return (
+            f"an image must be made before it can be made again, but chunk {chunk} of {folder.url}, which {key} is in, "
+            f"is not done; to follow the run: ddim-fleet watch {folder.url}"
+        )
+    return f"a key must be one of the rows in parts/ of {folder.url}, such as {image_key(0, 0)}, got {key!r}"
 
 
 def chosen_rows(folder: RunFolder, count: int, seed: int) -> list[Record]:

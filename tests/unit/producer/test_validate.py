@@ -73,7 +73,7 @@ def test_a_request_is_completed_from_the_checkpoint(model: Model) -> None:
         ),
         (
             {"scheduler": {"timestep_spacing": "quad"}},
-            r"scheduler\.timestep_pairs must be visited with timestep_spacing=quad, got diffusers; .*",
+            r"scheduler\.timestep_pairs must be visited with timestep_spacing=quad, got diffusers; give .*=visited, .*",
         ),
         (
             {

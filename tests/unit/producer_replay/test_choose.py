@@ -47,6 +47,13 @@ def test_a_row_is_found_by_its_key_also_if_it_failed(folder: RunFolder, tmp_path
     assert row_of(half, "000000001").custom_id == "r1"
 
 
+def test_an_image_that_is_not_made_yet_is_no_wrong_key(tmp_path: Path) -> None:
+    """The run has it, and will make it."""
+    half = write_run(str(tmp_path / "half"), SmallRun(committed=0))
+    with pytest.raises(InputError, match=r"but chunk 0 of file://.*, which 000000000 is in, is not done; to follow"):
+        row_of(half, "000000000")
+
+
 @pytest.mark.parametrize(
     "key", ["", "7", "000000009", "000990000", "../../etc", "00000000a", "-00000001", "\u0660" * 9]
 )
