@@ -69,7 +69,7 @@ def test_the_last_frame_of_a_trace_is_the_image(service: SamplingService, eta: f
 
 def test_an_inverted_picture_is_made_again_from_its_noise(service: SamplingService) -> None:
     """More steps come nearer, the picture is another sample's neighbour without a trace, and no graph is compiled."""
-    coarse, fine, plain = make(service, INVERSION, replace(INVERSION, num_inference_steps=40), PLAIN)
+    coarse, fine, plain = make(service, INVERSION, replace(INVERSION, num_inference_steps=20), PLAIN)
     assert error_of(fine) < error_of(coarse) < 2e-3
     assert error_of(fine) < 4e-4  # of which the VAE makes half
     (alone,) = make(service, INVERSION)
