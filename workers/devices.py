@@ -57,6 +57,8 @@ def choose_devices(text: str) -> list[Device]:
     if counted is None or not 1 <= int(counted[2]) <= MAX_PROCESSES or (counted[1] == "cpu" and counted[3]):
         raise InputError(f"--devices must be one of {FORMS}, got {text!r}")
     if counted[1] == "cpu":
+        if int(counted[2]) > (most := max(AUTO_CPU_PROCESSES, len(cores))):
+            raise InputError(f"--devices cpu:N must have a core for each process, {most} at most here, got {text!r}")
         return cpu_devices(int(counted[2]), cores)
     return [Device(kind="sim", index=index, step_ms=float(counted[3] or 0)) for index in range(int(counted[2]))]
 

@@ -70,6 +70,16 @@ def test_a_simulated_device_takes_its_step_from_the_text() -> None:
     assert choose_devices("sim:1")[0].step_ms == 0
 
 
+def test_more_processes_than_cores_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip of the finger would start ninety processes that load a model each; two are what the examples name."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    assert len(choose_devices("cpu:3")) == 3
+    with pytest.raises(InputError, match=r"^--devices cpu:N must have a core .*, 3 at most here, got 'cpu:99'$"):
+        choose_devices("cpu:99")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert len(choose_devices("cpu:2")) == 2
+
+
 @pytest.mark.parametrize(
     "text", ["", "gpu", "cpu", "cpu:0", "cpu:x", "cpu:1:5", "cpu:999", "sim:1:x", "npu:", "npu:0,"]
 )
