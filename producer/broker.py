@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, nullcontext
 from urllib.parse import urlsplit
 
@@ -70,12 +70,18 @@ class Broker:
         with self._errors():
             self._redis.ping()
 
-    def register(self, plan: RunPlan, run_url: str, done: Iterable[int]) -> None:
-        """Tell the workers that the run is to be finished, of which the chunks ``done`` are; forget earlier tries."""
+    def register(self, plan: RunPlan, run_url: str, done: Iterable[int], held: Set[int]) -> None:
+        """Tell the workers that the run is to be finished, of which the chunks ``done`` are; forget earlier tries.
+
+        What is made of the chunks ``held``, which workers are at, is kept: they count on.
+        """
         keys = RunKeys(plan.run_id)
         chunks = sorted(done)
+        stale = self.progress(plan.run_id).keys() - held
         with self._errors(), self._redis.pipeline() as pipe:
-            pipe.delete(*keys.lasting())
+            pipe.delete(*(key for key in keys.lasting() if key != keys.progress))
+            if stale:
+                pipe.hdel(keys.progress, *map(str, stale))
             for first in range(0, len(chunks), _CHUNKS_AT_ONCE):
                 pipe.sadd(keys.committed, *chunks[first : first + _CHUNKS_AT_ONCE])
             pipe.hset(RUNS_KEY, plan.run_id, run_url)

@@ -21,8 +21,8 @@ def enqueue(folder: RunFolder, plan: RunPlan, broker: Broker) -> int:
     done = Commits.of(folder, plan).chunks()
     missing = [chunk for chunk in range(plan.chunk_count) if chunk not in done]
     try:
-        broker.register(plan, folder.url, done)
         held = broker.leased_chunks(plan, missing)
+        broker.register(plan, folder.url, done, held)
         missing = [chunk for chunk in missing if chunk not in held]
         broker.queue_chunks(plan, folder.url, missing)
         if len(done) == plan.chunk_count:

@@ -299,7 +299,7 @@ def test_parts_without_a_plan_are_not_taken_for_ours(fleet: FleetCommand, board:
 
 
 def test_resume_queues_what_is_missing(fleet: FleetCommand, board: redis.Redis) -> None:
-    """Neither what is committed nor what a worker holds; it may be called again."""
+    """Neither what is committed nor what a worker holds, whose images still count; it may be called again."""
     fleet.write("p.jsonl", LINE * 12)
     fleet("submit", "p.jsonl", "--out", "out")
     folder = RunFolder(str(fleet.folder / "out"))
@@ -307,11 +307,13 @@ def test_resume_queues_what_is_missing(fleet: FleetCommand, board: redis.Redis) 
     board.flushall()
     keys = RunKeys(folder.read_plan().run_id)
     board.set(keys.lease(1), "worker")
+    board.hset(keys.progress, mapping={"0": "4,0", "1": "3,0", "2": "2,0"})
     done = fleet("resume", "out")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == f"queued 1 chunk of {folder.url}\n"
     assert [message.chunk for message in queued(board)] == [2]
     assert board.smembers(keys.committed) == {"0"}
+    assert board.hgetall(keys.progress) == {"1": "3,0"}
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "resume", "report"])
