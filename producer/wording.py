@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from ddim_core.contracts.kinds import SPECIAL
 from ddim_core.contracts.request import Request
 from ddim_core.schedule.config import PARAMETER_NAMES
 from producer.rows import FIELDS
@@ -41,13 +42,23 @@ def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
     field = ".".join(str(part) for part in error["loc"] if part != "[key]") or None
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        return None, f"a field {known_field(field or '', FIELDS)}"
+        return _unknown(field or "")
     if error["type"] == "value_error":
         return schedule_rule(str(context["error"]), field)
     if error["type"] == "missing":
         return field, _RULES["missing"]
     rule = _RULES.get(error["type"], f"must be valid ({error['msg']})").format(**context)
     return field, f"{rule}, got {got(error['input'])}"
+
+
+def _unknown(field: str) -> tuple[str | None, str]:
+    """Return the rule that a field breaks by being none: of a request, or of what one of its fields holds."""
+    outer, dot, inner = field.partition(".")
+    for special in SPECIAL:
+        if dot and special.kind == outer:
+            known = tuple(special.model_fields)
+            return outer, f"must have no field but {' and '.join(known)}, got {got(inner)}{_meant(inner, known)}"
+    return None, f"a field {known_field(field, FIELDS)}"
 
 
 def schedule_rule(message: str, field: str | None = None) -> tuple[str | None, str]:

@@ -90,6 +90,10 @@ def test_a_request_is_completed_from_the_checkpoint(model: Model) -> None:
             "a field must be one of prompt, .*, got 'num_inference_step'; did you mean num_inference_steps[?]",
         ),
         ({"zzz": 1}, "a field must be one of prompt, .*, invert, sweep, sweep_mode, lists, got 'zzz'"),
+        (
+            {"trace": {"frame": 3}},
+            "trace must have no field but frames and steps, got 'frame'; did you mean frames[?]",
+        ),
     ],
 )
 def test_a_fault_names_field_rule_and_value(model: Model, fields: dict[str, Any], fault: str) -> None:
