@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ddim_core.contracts.moment import Moment
 from ddim_core.contracts.sample import MAX_SIZES, SizeName
 
 
@@ -20,8 +21,7 @@ class Extension(BaseModel):
 
     kind: Literal["extension"] = "extension"
     version: Literal[1] = 1
-    created_at: str
-    """ISO 8601, UTC."""
+    created_at: Moment
     first_chunk: int = Field(ge=1)
     """How many chunks the run had before."""
     request_count: int = Field(ge=1)
@@ -42,8 +42,7 @@ class RetryOrder(BaseModel):
 
     kind: Literal["retry"] = "retry"
     version: Literal[1] = 1
-    created_at: str
-    """ISO 8601, UTC."""
+    created_at: Moment
     name: str = Field(pattern=r"^[0-9a-f]{8,32}$")
     """Of its list, ``retries/NAME.json``, which was written before the order."""
     images: int = Field(ge=1)

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ddim_core.contracts.moment import Moment
+
 
 class FileEntry(BaseModel):
     """One object of the run, with what a reader needs to know that it is unchanged."""
@@ -28,8 +30,8 @@ class ChunkStats(BaseModel):
     attempts: int
     seconds: float
     """Wall time from taking the chunk to committing it."""
-    started_at: str
-    finished_at: str
+    started_at: Moment
+    finished_at: Moment
     worker: str
     device: str
     files: tuple[FileEntry, ...]
@@ -50,8 +52,8 @@ class ManifestTotals(BaseModel):
     chunks: int
     model: str
     model_digest: str
-    started_at: str
-    finished_at: str
+    started_at: Moment
+    finished_at: Moment
     seconds: float
     """From the first chunk's start to the last one's commit."""
 

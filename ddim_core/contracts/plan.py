@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ddim_core.contracts.changes import Change, Extension, RetryOrder
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
 from ddim_core.contracts.kinds import INPUT
+from ddim_core.contracts.moment import Moment
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, SampleSpec, SizeName
 from ddim_core.errors import InputError
@@ -48,8 +49,7 @@ class RunPlan(BaseModel):
 
     version: Literal[1] = 1
     run_id: str = Field(pattern=r"^[a-z0-9-]{8,64}$")
-    created_at: str
-    """ISO 8601, UTC."""
+    created_at: Moment
     model: ModelRef
     container: Container = "webdataset"
     image_format: ImageFormat = "png"

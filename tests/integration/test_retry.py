@@ -121,7 +121,7 @@ def test_a_run_in_a_bucket_is_mended_and_extended(bench: Bench, s3_url: str) -> 
     assert Commits.of(folder, folder.read_plan()).chunks() == {0, 1, 2}
     assert list(RunCheck(folder).faults()) == [] and all(row.status == SUCCESS for row in folder.records())
     plan = folder.read_plan()
-    again = RetryOrder(created_at="", name="0123456789abcdef", images=1, chunks=1)
+    again = RetryOrder(created_at="2026-01-01T00:00:00+00:00", name="0123456789abcdef", images=1, chunks=1)
     assert add_change(folder.store, plan, again) is not None and add_change(folder.store, plan, again) is None
     assert folder.read_plan().generation == 2
 

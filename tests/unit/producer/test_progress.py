@@ -150,7 +150,12 @@ def test_a_run_that_is_extended_while_it_is_watched_has_more_to_do(folder: RunFo
     finish(folder, made=10)
     assert progress.read().is_over
     more = Extension(
-        created_at="", first_chunk=3, request_count=5, image_count=5, chunk_count=2, requests_digest="sha256:0"
+        created_at="2026-01-01T00:00:00+00:00",
+        first_chunk=3,
+        request_count=5,
+        image_count=5,
+        chunk_count=2,
+        requests_digest="sha256:0",
     )
     assert add_change(folder.store, folder.read_plan(), more) is not None
     status = progress.read()
@@ -164,7 +169,7 @@ def test_good_images_count_while_failed_ones_are_made_again(folder: RunFolder, b
     clock = Clock()
     progress = RunProgress(folder, board, clock)
     assert (progress.read().images_made, progress.read().images_failed) == (9, 1)
-    order = RetryOrder(created_at="", name="0123456789abcdef", images=1, chunks=1)
+    order = RetryOrder(created_at="2026-01-01T00:00:00+00:00", name="0123456789abcdef", images=1, chunks=1)
     write_retry_list(folder.store, order, RetryList(parts={0: hashlib.sha256(b"").hexdigest()}))
     add_change(folder.store, folder.read_plan(), order)
     status = progress.read()

@@ -118,7 +118,7 @@ def test_a_run_that_is_changed_while_it_is_added_up_is_not_finished(
     folder = small_run(tmp_path)
     run, board = OpenRun.read(folder), Board("redis://127.0.0.1:1/0")
     finisher = Finisher(board, Leases(board, "host/cpu:0/1"), Runs())
-    order = RetryOrder(created_at="", name="0123456789abcdef", images=1, chunks=1)
+    order = RetryOrder(created_at="2026-01-01T00:00:00+00:00", name="0123456789abcdef", images=1, chunks=1)
 
     def cards_then_change(*arguments: object) -> bytes:
         write_retry_list(folder.store, order, RetryList(parts={1: "another"}))
