@@ -57,11 +57,10 @@ def swift_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]
     with ExitStack() as stack:
         user = pwd.getpwuid(os.getuid()).pw_name
         stack.enter_context(_process(["memcached", "-l", "127.0.0.1", "-p", str(ports["memcached"]), "-u", user]))
-        for name in ("account", "container", "object"):
-            stack.enter_context(_process([f"swift-{name}-server", str(root / f"{name}.conf")]))
-        proxy = stack.enter_context(_process(["swift-proxy-server", str(root / "proxy.conf")]))
+        for name in ("account", "container", "object", "proxy"):  # a proxy that answers does not wait for the others
+            server = stack.enter_context(_process([f"swift-{name}-server", str(root / f"{name}.conf")]))
+            _wait_until_it_answers(f"http://127.0.0.1:{ports[name]}/info", server)
         endpoint = f"http://127.0.0.1:{ports['proxy']}"
-        _wait_until_it_answers(f"{endpoint}/info", proxy)
         yield S3Server(endpoint, "test:tester", "testing")
 
 
