@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,11 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddim_core.errors import BrokerError, HostError
+from ddim_core.errors import HostError
 from ddim_core.storage.run_folder import MANIFEST
-from producer.broker import Broker
 from producer.child import Child, last_line, running
-from producer.embedded import check_host
+from tools.servers import RedisServer
 
 _READY = re.compile(r" is ready, pid (\d+)")
 _POLL_S = 0.01
@@ -68,14 +66,11 @@ def peak_of(pid: int) -> float:
 @contextmanager
 def redis_running(folder: Path) -> Iterator[str]:
     """Run a Redis that forgets everything, and yield its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [check_host(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    url = f"redis://127.0.0.1:{port}/0"
-    with running("redis-server", command, folder / f"redis-{port}.log") as server:
-        _wait_for(lambda: _answers(url), server)
-        yield url
+    server = RedisServer(folder)
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -101,14 +96,6 @@ def _wait_for(condition: Callable[[], bool], child: Child) -> None:
     while not condition():
         child.check()
         time.sleep(0.1)
-
-
-def _answers(url: str) -> bool:
-    try:
-        Broker(url).ping()
-    except BrokerError:
-        return False
-    return True
 
 
 def _on(cores: Iterable[int]) -> list[str]:

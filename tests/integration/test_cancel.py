@@ -6,27 +6,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from ddim_core.contracts.queue import DEFAULT_QUEUE, RUNS_KEY, RunKeys
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder, chunk_path
 from producer import Client
 from producer.verify import RunCheck
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.worker_host import Workers, plan_run, send, shard_hashes, wait_for
 from tests.unit.storage.runs import SmallRun, write_run
+from tools.servers import RedisServer
 
 StartWorkers = Callable[..., Workers]
 QUICK, SLOW = Request(prompt="a star", num_inference_steps=2), Request(prompt="a moon", num_inference_steps=1000)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
-    """Give the command line, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return FleetCommand(tmp_path, capsys)
 
 
 def test_a_worker_stops_in_the_middle_of_a_chunk_and_resuming_finishes_the_run(

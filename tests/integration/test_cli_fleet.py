@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import started
 from tests.integration.worker_host import Workers, wait_for
+from tools.servers import RedisServer
 
 
 @pytest.fixture

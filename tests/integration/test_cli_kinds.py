@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,11 +23,10 @@ REQUESTS = (
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
+def fleet(fleet: FleetCommand) -> FleetCommand:
     """Give the command line, in a folder of its own with a picture."""
-    monkeypatch.chdir(tmp_path)
     Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)).save("picture.png")
-    return FleetCommand(tmp_path, capsys)
+    return fleet
 
 
 def lines(*requests: object) -> str:

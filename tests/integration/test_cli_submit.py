@@ -7,7 +7,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,30 +17,17 @@ import redis
 from ddim_core.checkpoints import resolve
 from ddim_core.contracts.queue import DEFAULT_QUEUE, RUNS_KEY, SAMPLE_CHUNK_TASK, ChunkMessage, RunKeys
 from ddim_core.storage.run_folder import RunFolder, part_path
-from tests.integration.conftest import free_port
 from tests.integration.fleet_command import FleetCommand
+from tools.servers import free_port
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 LINE = '{"prompt": "a red circle"}\n'
 
 
 @pytest.fixture
-def fleet(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> FleetCommand:
-    """Give the command line, in an empty folder."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("DDIM_FLEET_BROKER", redis_url)
-    return FleetCommand(folder, capsys)
-
-
-@pytest.fixture
-def board(redis_url: str) -> Iterator[redis.Redis]:
-    """Give the test's Redis."""
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
+def fleet(fleet_with_broker: FleetCommand) -> FleetCommand:
+    """Give the command line, in an empty folder, with the test's Redis as its broker."""
+    return fleet_with_broker
 
 
 def queued(board: redis.Redis) -> list[ChunkMessage]:

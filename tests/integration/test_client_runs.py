@@ -13,8 +13,8 @@ from ddim_core.contracts.queue import DEFAULT_QUEUE
 from ddim_core.contracts.request import Request
 from ddim_core.errors import BrokerError, InputError, RequestFaults, RunExistsError, RunNotFoundError
 from producer import Client
-from tests.integration.conftest import RedisServer, free_port
 from tests.integration.worker_host import Workers
+from tools.servers import RedisServer, free_port
 
 
 def test_a_run_is_submitted_waited_for_and_read(

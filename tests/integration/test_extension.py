@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -17,19 +16,12 @@ from ddim_core.storage.run_folder import MANIFEST, RunFolder, chunk_path
 from producer import Client
 from producer.client import Run
 from producer.verify import RunCheck
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand, started
 from tests.integration.worker_host import Workers, wait_for
+from tools.servers import RedisServer
 
 StartWorkers = Callable[..., Workers]
 MORE = [{"prompt": f"a moon {n}"} for n in range(5)]
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
-    """Give the command line, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return FleetCommand(tmp_path, capsys)
 
 
 @pytest.fixture

@@ -16,12 +16,11 @@ from tests.integration.worker_host import PATIENCE_S
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
+def fleet(fleet: FleetCommand) -> FleetCommand:
     """Give the command line, in a folder of its own with prompts."""
-    monkeypatch.chdir(tmp_path)
     lines = [{"prompt": "a red circle", "custom_id": "circle"}, {"prompt": "sim:fail", "custom_id": "../../up"}]
-    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return FleetCommand(tmp_path, capsys)
+    (fleet.folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return fleet
 
 
 def test_a_run_of_loose_lossy_files_from_start_to_end(fleet: FleetCommand, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,22 +25,9 @@ BATCH_URL = "/v1/images/generations"
 
 
 @pytest.fixture
-def fleet(
-    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> FleetCommand:
-    """Give the command line, in an empty folder."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("DDIM_FLEET_BROKER", redis_url)
-    return FleetCommand(folder, capsys)
-
-
-@pytest.fixture
-def board(redis_url: str) -> Iterator[redis.Redis]:
-    """Give the test's Redis."""
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
+def fleet(fleet_with_broker: FleetCommand) -> FleetCommand:
+    """Give the command line, in an empty folder, with the test's Redis as its broker."""
+    return fleet_with_broker
 
 
 def compressed(data: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,20 +12,13 @@ from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from producer import Client
 from producer.verify import RunCheck
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.test_reconciler import Bench, message
 from tests.integration.worker_host import Workers, plan_run, wait_for
+from tools.servers import RedisServer
 
 StartWorkers = Callable[..., Workers]
 QUICK, LONG = Request(prompt="a star", num_inference_steps=2), Request(prompt="a moon", num_inference_steps=200)
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
-    """Give the command line, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return FleetCommand(tmp_path, capsys)
 
 
 def test_a_paused_run_is_given_back_and_another_goes_on(

@@ -13,10 +13,10 @@ from ddim_core.contracts.queue import DEFAULT_QUEUE, RUNS_KEY, queue_of, queues_
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from producer import Client
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.test_reconciler import Bench
 from tests.integration.worker_host import Workers, plan_run
+from tools.servers import RedisServer
 from workers.queue_view import QueueView
 
 StartWorkers = Callable[..., Workers]

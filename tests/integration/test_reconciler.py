@@ -27,9 +27,9 @@ from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
 from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError
 from ddim_core.storage.run_folder import RunFolder, chunk_path
-from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
+from tools.servers import RedisServer
 from workers.board import Board
 from workers.chunk import MAX_ATTEMPTS, ChunkWorker
 from workers.finish import Finisher

@@ -31,13 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return finished_run(url, REQUESTS, "files", image_format="jpg", quality=60)
 
 
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
-    """Give the command line, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return FleetCommand(tmp_path, capsys)
-
-
 def made(folder: RunFolder) -> list[Record]:
     """Return the rows of the images that were made."""
     return [row for row in folder.records() if row.status == SUCCESS]

@@ -21,21 +21,14 @@ from ddim_core.storage.objects import ObjectStore
 from ddim_core.storage.run_folder import MANIFEST, RunFolder, part_path, shard_path
 from producer import Client, failures
 from producer.verify import RunCheck
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand, started
 from tests.integration.test_reconciler import Bench
 from tests.integration.worker_host import Workers, plan_run, wait_for
 from tests.unit.workers.samples import picture
+from tools.servers import RedisServer
 
 StartWorkers = Callable[..., Workers]
 BAD = ("bad 1", "bad 5")
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
-    """Give the command line, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return FleetCommand(tmp_path, capsys)
 
 
 @pytest.fixture

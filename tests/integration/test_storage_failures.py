@@ -11,7 +11,8 @@ import pytest
 
 from ddim_core.errors import OutputError, StorageError
 from ddim_core.storage.objects import ObjectStore
-from tests.integration.s3_server import S3Server, free_port, point_environment_at
+from tests.integration.s3_server import S3Server, point_environment_at
+from tools.servers import free_port
 
 PATIENCE_S = 25
 

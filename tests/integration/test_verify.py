@@ -16,10 +16,10 @@ from ddim_core.errors import RunNotFoundError, RunUnfinishedError
 from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path
 from producer import Client
 from producer.verify import RunCheck
-from tests.integration.conftest import RedisServer
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.worker_host import Workers, plan_run, send, wait_for
 from tests.unit.storage.runs import SmallRun, write_run
+from tools.servers import RedisServer
 
 RUN = SmallRun(
     prompts=("a red square", "a green circle", "a blue square", "fails", "a red circle", "a green square"),
@@ -34,13 +34,6 @@ SHARD, PART, IMAGE, LOOSE_IMAGE = shard_path(0), part_path(0), "images/000000000
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a run goes, in a store of each kind."""
     return str(tmp_path / "run") if request.param == "folder" else f"{request.getfixturevalue('s3_url')}/run"
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> FleetCommand:
-    """Give the command line, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return FleetCommand(tmp_path, capsys)
 
 
 def faults(folder: RunFolder) -> list[str]:

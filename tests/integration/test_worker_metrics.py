@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from ddim_core.contracts.request import Request
 from producer.commands.status import command
-from tests.integration.conftest import RedisServer, free_port
 from tests.integration.worker_host import PATIENCE_S, Workers, plan_run, reports, send, wait_for
+from tools.servers import RedisServer, free_port
 
 
 def test_a_monitor_and_a_person_read_what_a_worker_has_done(

@@ -15,8 +15,8 @@ from PIL import Image
 from ddim_core.checkpoints import describe, digest, resolve
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.request import Request
-from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import Workers, plan_run, send, shard_members, wait_for
+from tools.servers import RedisServer
 
 pytestmark = [
     pytest.mark.mindspore,

@@ -23,7 +23,6 @@ from ddim_core.contracts.queue import (
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import file_entry, part_path
-from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import (
     PATIENCE_S,
     Workers,
@@ -34,6 +33,7 @@ from tests.integration.worker_host import (
     shard_members,
     wait_for,
 )
+from tools.servers import RedisServer
 
 StartWorkers = Callable[..., Workers]
 

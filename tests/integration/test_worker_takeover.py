@@ -14,7 +14,6 @@ from ddim_core.contracts.queue import LEASE_S, LEASES_PATTERN
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
-from tests.integration.conftest import RedisServer
 from tests.integration.worker_host import (
     PATIENCE_S,
     Workers,
@@ -25,6 +24,7 @@ from tests.integration.worker_host import (
     shard_members,
     wait_for,
 )
+from tools.servers import RedisServer
 
 pytestmark = pytest.mark.slow
 

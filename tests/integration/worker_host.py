@@ -28,7 +28,7 @@ from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder, encode_chunk, shard_path
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import RedisServer
+    from tools.servers import RedisServer
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 180.0

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tools.chaos.proxy import Proxy
-from tools.chaos.servers import RedisServer, wait_for, without_aws
 from tools.chaos.work import Work
+from tools.servers import RedisServer, wait_for, without_aws
 
 ROOT = Path(__file__).parents[2]
 READY_S = 180.0

@@ -20,8 +20,8 @@ from producer.main import exit_code_of
 from tools.chaos.cluster import Cluster, run_id
 from tools.chaos.damage import damaged, hostile_json
 from tools.chaos.figures import Figure, exactly, noted
-from tools.chaos.servers import wait_for
 from tools.chaos.work import Options, write_work
+from tools.servers import wait_for
 
 DEVICES = "sim:1:1"
 UNFORESEEN = re.compile(r"Traceback|fault of the program|nobody foresaw|Unrecoverable")

