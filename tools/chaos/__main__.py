@@ -25,7 +25,7 @@ FULL: dict[str, tuple[Callable[[Options], list[Figure]], int, int]] = {
     "poison": (poison.run, 1000, 20),
     "rolling": (rolling.run, 1000, 4),
     "fuzz": (fuzz.run, 0, 10_000),
-    "soak": (soak.run, 100, 0),
+    "soak": (soak.run, 1_000_000, 0),
 }
 """Each scenario with its images and its faults in full."""
 
@@ -74,12 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make chaos", description="Break a small fleet and audit what is left.")
     parser.add_argument("--scenario", choices=[*FULL, "all"], default="all")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of what breaks when; printed")
-    parser.add_argument("--images", type=int, help="of each run; default: the scenario in full")
+    parser.add_argument("--images", type=int, help="of a run, of all runs of the soak; default: the scenario in full")
     parser.add_argument("--faults", type=int, help="kills, restarts, poison of each kind, per cent, damaged inputs")
     parser.add_argument(
         "--pause", type=float, default=30.0, help="seconds that Redis is frozen; lost four times as long"
     )
-    parser.add_argument("--duration", type=float, default=600.0, help="seconds of the soak")
+    parser.add_argument("--duration", type=float, default=7200.0, help="seconds of the soak")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which a run counts as stuck")
     parser.add_argument("--keep", action="store_true", help="keep all files")
     return parser

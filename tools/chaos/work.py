@@ -45,7 +45,15 @@ class Options:
         return random.Random(self.seed)
 
 
-def write_work(path: Path, images: int, *, steps: int = 20, poison: Sequence[str] = (), seed: int = 0) -> Work:
+def write_work(
+    path: Path,
+    images: int,
+    *,
+    steps: int = 20,
+    poison: Sequence[str] = (),
+    images_per_chunk: int = IMAGES_PER_CHUNK,
+    seed: int = 0,
+) -> Work:
     """Write requests for one image each, with poisoned prompts at places that follow from ``seed``."""
     rng = random.Random(seed)
     prompts = [f"a {rng.choice(_THINGS)} {number}" for number in range(images - len(poison))]
@@ -57,4 +65,4 @@ def write_work(path: Path, images: int, *, steps: int = 20, poison: Sequence[str
     path.write_text("".join(f"{line}\n" for line in lines))
     wanted = {(name, 0): prompt for name, prompt in zip(names, prompts, strict=True)}
     options = ["--height", "32", "--width", "32", "--num-inference-steps", str(steps)]
-    return Work(path, wanted, [*options, "--images-per-chunk", str(IMAGES_PER_CHUNK)])
+    return Work(path, wanted, [*options, "--images-per-chunk", str(images_per_chunk)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from statistics import mean
 
 from tools.chaos.audit import audit
 from tools.chaos.cluster import Cluster
-from tools.chaos.figures import Figure, at_most, exactly
+from tools.chaos.figures import Figure, at_most, exactly, noted
 from tools.chaos.work import Options, write_work
 
-HOSTS, DEVICES = 1, "sim:2:2"
+HOSTS, DEVICES = 1, "sim:2:9"  # makes a million images in a little less than two hours
+RUN_IMAGES, CHUNK_IMAGES = 10_000, 100
+"""Of each run; a run that is audited is deleted, or a million images would fill the disk."""
 MEMORY_GROWTH = 0.05
 HANDLES_GROWTH, KEYS_GROWTH = 2, 5
 
@@ -26,19 +29,28 @@ class _Sample:
 
 
 def run(options: Options) -> list[Figure]:
-    """Make one run after the other for ``options.duration_s``, and compare the last quarter with the second."""
-    work = write_work(options.folder / "requests.jsonl", options.images, steps=5, seed=options.seed)
-    samples, faults = [], 0
+    """Make one run after the other, ``options.images`` in all and for ``options.duration_s`` at least.
+
+    The last quarter is compared with the second.
+    """
+    images = min(options.images, RUN_IMAGES)
+    path = options.folder / "requests.jsonl"
+    work = write_work(path, images, steps=5, images_per_chunk=CHUNK_IMAGES, seed=options.seed)
+    samples: list[_Sample] = []
+    faults = 0
     with Cluster(options.folder) as cluster:
         cluster.add_hosts(HOSTS, DEVICES)
         pids = {pid for _, pid in cluster.workers()}
         end = time.monotonic() + options.duration_s
-        while time.monotonic() < end:
+        while time.monotonic() < end or len(samples) * images < options.images:
             made = cluster.make(work, options.folder / f"run-{len(samples)}", options.timeout_s)
             faults += len(audit(made, work.wanted))
             samples.append(_look(cluster))
+            shutil.rmtree(made)
+            print(f"{len(samples) * images} images, {samples[-1]}", flush=True)
         dead = len(pids - {pid for _, pid in cluster.workers()})
     return [
+        noted("images", len(samples) * images, ""),
         exactly("faults of the datasets", faults, 0),
         exactly("workers that died", dead, 0),
         *_growth(samples),
