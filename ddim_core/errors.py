@@ -80,6 +80,10 @@ class RunHaltedError(FleetError):
     """The run was cancelled or paused while something of it was being made."""
 
 
+class WorkerEndsError(FleetError):
+    """The worker was asked to end while something was being made; others make it."""
+
+
 class HostError(FleetError):
     """This host lacks something that a worker needs, such as a device or MindSpore itself."""
 

@@ -120,10 +120,29 @@ class Broker:
 
     def workers(self) -> list[WorkerReport]:
         """Return the latest report of every worker that is alive."""
+        return list(_readable(self.values(WORKERS_PATTERN)))
+
+    def values(self, pattern: str) -> list[str]:
+        """Return the strings under all keys that match, but for those that went meanwhile."""
         with self._errors():
-            names = list(self._redis.scan_iter(WORKERS_PATTERN, count=1000))
-            reports = self._redis.mget(names) if names else []
-        return list(_readable(reports))
+            names = list(self._redis.scan_iter(pattern, count=1000))
+            values = self._redis.mget(names) if names else []
+        return [str(value) for value in values if value is not None]
+
+    def fields(self, key: str) -> dict[str, str]:
+        """Return a hash."""
+        with self._errors():
+            return {str(name): str(value) for name, value in self._redis.hgetall(key).items()}
+
+    def set_field(self, key: str, name: str, value: str) -> None:
+        """Set a field of a hash."""
+        with self._errors():
+            self._redis.hset(key, name, value)
+
+    def drop_field(self, key: str, name: str) -> bool:
+        """Remove a field of a hash; return whether there was one."""
+        with self._errors():
+            return bool(self._redis.hdel(key, name))
 
     def _send(self, task: str, messages: Iterable[ChunkMessage] | Iterable[FinishMessage], queue: str) -> None:
         app = Celery("ddim-fleet-producer", set_as_current=False)
@@ -182,11 +201,10 @@ def _made_and_failed(value: str) -> tuple[int, int]:
     return int(made), int(failed or 0)
 
 
-def _readable(reports: Iterable[str | bytes | None]) -> Iterator[WorkerReport]:
+def _readable(reports: Iterable[str]) -> Iterator[WorkerReport]:
     """Yield the reports that are there and in a form we know; another version's worker may write another form."""
     for report in reports:
         try:
-            if report is not None:
-                yield WorkerReport.model_validate_json(report)
+            yield WorkerReport.model_validate_json(report)
         except ValidationError:
             continue

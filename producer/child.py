@@ -15,7 +15,7 @@ from ddim_core.errors import HostError
 from producer import tether
 
 _PATIENCE_S = (10.0, 5.0)
-"""After the first signal workers go on with what they hold, the second kills them: that costs time but no image."""
+"""After the first signal workers go on with what they hold, after the second they give it back: that costs no image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+from ddim_core.contracts.hosts import Cordon, HostReport
 from ddim_core.contracts.queue import WorkerReport
 
 _ONCE = ("load", "warm_up")
 """Stages that say nothing of how a worker spends its time from then on."""
 _ALIGNED = 12
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """All hosts, all workers, and what is out of service."""
+
+    hosts: Sequence[HostReport]
+    cordons: Mapping[str, Cordon]
+    workers: Sequence[WorkerReport]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "host_reports": [report.model_dump() for report in self.hosts],
+            "out_of_service": {place: cordon.model_dump() for place, cordon in self.cordons.items()},
+            "worker_reports": [report.model_dump() for report in self.workers],
+        }
+
+    def __str__(self) -> str:
+        """Return it for a person: what needs one first."""
+        return "\n\n".join(block for block in (_trouble(self), workers_table(self.workers)) if block)
+
+
+def _trouble(view: FleetView) -> str:
+    """Return a line for everything that is out of service, and for each device whose process just died."""
+    lines = [
+        f"out of service: {place} since {cordon.since}: {cordon.reason or 'no reason given'}; "
+        f"to put it back: ddim-fleet uncordon {place}"
+        for place, cordon in sorted(view.cordons.items())
+    ]
+    for host in view.hosts:
+        for one in host.devices:
+            place = f"{host.host}/{one.device}"
+            if one.state == "restarting":
+                lines.append(f"restarting: {place}, died {one.deaths} times without an image, last: {one.reason}")
+            elif one.state == "out of service" and not {place, host.host} & view.cordons.keys():
+                lines.append(f"out of service: {place}: {one.reason or 'no reason given'}")
+    return "\n".join(lines)
 
 
 def workers_table(reports: Sequence[WorkerReport]) -> str:

@@ -31,6 +31,8 @@ COMMANDS = {
     "extend": "Add requests to a run.",
     "verify": "Check a finished run, file by file, against its manifest.",
     "replay": "Make images of a run again, each from its row alone.",
+    "drain": "Take a host, or one of its devices, out of service.",
+    "uncordon": "Put a host or a device back into service.",
     "report": "Write a run's report as a web page.",
     "doctor": "Say what is missing on this host, and how to mend it.",
 }

@@ -16,13 +16,17 @@ from ddim_core.contracts.sample import Size
 from ddim_core.errors import FleetError, InputError
 from workers.board import Board
 from workers.devices import FORMS, choose_devices
+from workers.health import HealthWatch
 from workers.launcher import Launcher
 from workers.logs import LOG_LEVELS, set_up_logging, without_passwords
-from workers.settings import CHUNKS_IN_FLIGHT, WorkerSettings
+from workers.restarts import MAX_DEATHS
+from workers.settings import CHUNKS_IN_FLIGHT, DRAIN_TIMEOUT_S, WorkerSettings
 from workers.survey import survey
 
 BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 PROGRAM = "ddim-fleet worker"
+_WATCHED = ("auto", "npu")
+"""What is asked for so is taken out of service when its health is bad; who names an NPU has it in any state."""
 LAST_PORT = 65535
 
 
@@ -40,13 +44,29 @@ LAST_PORT = 65535
 @click.option("--sizes", default="", help="Sizes to compile for at the start, such as 512x512,768x512.")
 @click.option("--memory-limit", type=click.FloatRange(0.1), help="GiB that a batch must fit; else the device's own.")
 @click.option("--chunks-in-flight", type=click.IntRange(1, 64), default=CHUNKS_IN_FLIGHT, show_default=True)
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0),
+    default=DRAIN_TIMEOUT_S,
+    show_default=True,
+    help="Seconds that chunks in hand may go on after a signal to end; then they are given back.",
+)
+@click.option(
+    "--max-deaths",
+    type=click.IntRange(1),
+    default=MAX_DEATHS,
+    show_default=True,
+    help="Deaths in a row, without an image, after which a device is taken out of service.",
+)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve figures for Prometheus; off by default.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for them.")
 @click.option("--debug", is_flag=True, help="Show a traceback where a command fails.")
 @click.pass_context
 def command(context: click.Context, /, devices: str, broker: str | None, **options: Any) -> None:
-    """Serve this host's devices: one worker process each, until a signal. The first drains, the second kills.
+    """Serve this host's devices: one worker process each, until a signal.
+
+    The first has chunks in hand finished, the second has them given back, the third kills.
 
     Without --devices these are the NPUs, or, where there are none, up to two processes on the CPU.
     """
@@ -71,11 +91,13 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
             metrics_port=port,
             metrics_host=options["metrics_host"],
             chunks_in_flight=options["chunks_in_flight"],
+            drain_timeout_s=options["drain_timeout"],
             log_level=log_level,
         )
         for device, port in zip(chosen, metrics_ports(options["metrics_port"], len(chosen)), strict=True)
     ]
-    context.exit(Launcher.of(settings, board).run())
+    health = HealthWatch() if devices in _WATCHED and chosen[0].kind == "npu" else None
+    context.exit(Launcher.of(settings, board, max_deaths=options["max_deaths"], health=health).run())
 
 
 def metrics_ports(first: int | None, count: int) -> list[int | None]:

@@ -1,4 +1,4 @@
-"""Stops the chunks in hand of runs that were cancelled or paused, between two steps."""
+"""Stops chunks in hand between two steps: those of runs that were cancelled or paused, or all when the worker ends."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from ddim_core.errors import RunHaltedError
+from ddim_core.errors import FleetError, RunHaltedError
 from ddim_core.storage.run_folder import RunFolder
 from workers.periodic import Periodic
 
-Stop: TypeAlias = Callable[[RunHaltedError], None]
+Stop: TypeAlias = Callable[[FleetError], None]
 
 LOOK_INTERVAL_S = 1.0
 """Two small questions to the store for each run in hand: soon enough for who cancels, and no load for a bucket."""
@@ -24,6 +24,7 @@ class CancelWatch:
         """Watch nothing yet."""
         self._lock = threading.Lock()
         self._watched: list[tuple[RunFolder, Stop]] = []
+        self._ends: FleetError | None = None
         self._looking = Periodic("halted-runs", interval_s, self.look)
 
     def start(self) -> None:
@@ -36,15 +37,25 @@ class CancelWatch:
 
     @contextmanager
     def over(self, folder: RunFolder, stop: Stop) -> Iterator[None]:
-        """Call ``stop``, perhaps more than once, if the run is cancelled or paused while the block lasts."""
+        """Call ``stop``, perhaps more than once, if the run is halted or all is stopped while the block lasts."""
         watched = (folder, stop)
         with self._lock:
             self._watched.append(watched)
         try:
+            if self._ends is not None:
+                stop(self._ends)
             yield
         finally:
             with self._lock:
                 self._watched.remove(watched)
+
+    def stop_all(self, why: FleetError) -> None:
+        """Stop everything in hand, and from now on whatever begins."""
+        with self._lock:
+            self._ends = why
+            watched = list(self._watched)
+        for _, stop in watched:
+            stop(why)
 
     def look(self) -> None:
         """Look once at each run in hand.

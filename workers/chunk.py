@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ddim_core.contracts.plan import ChunkItem, Priority, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.errors import (
+    BrokerError,
     CheckpointError,
     ChunkDamagedError,
     DeviceError,
@@ -22,6 +23,7 @@ from ddim_core.errors import (
     RunHaltedError,
     RunNotFoundError,
     StorageError,
+    WorkerEndsError,
 )
 from ddim_core.storage.run_folder import chunk_path
 from workers.board import Board
@@ -116,8 +118,8 @@ class ChunkWorker:
     encoders: ThreadPoolExecutor
     finisher: Finisher
     meter: Meter
-    requeue: Callable[[ChunkMessage, Priority], None]
-    """Puts a message back where another worker may take it."""
+    requeue: Callable[[ChunkMessage, Priority, bool], None]
+    """Puts a message back where another worker may take it; if the third argument is true, before all others."""
     on_device_error: Callable[[], None]
     """Called when the device failed, which a new process may cure."""
     cancels: CancelWatch = field(default_factory=CancelWatch)
@@ -147,7 +149,7 @@ class ChunkWorker:
                 "a chunk was dropped, because its run was cancelled or paused",
                 extra={"action": "chunk_dropped", "run": message.run_id, "chunk": message.chunk, "why": str(exc)},
             )
-        except (StorageError, CancelledError) as exc:
+        except (StorageError, BrokerError, CancelledError) as exc:
             tally.give_back(message.chunk, PAUSE_S)
             log.error(
                 "a chunk was given up for now and will be queued again",
@@ -155,6 +157,10 @@ class ChunkWorker:
             )
         finally:
             self.leases.release(lease)
+
+    def give_back_all(self) -> None:
+        """Have every chunk in hand given back: the device drops it between two steps, and another worker makes it."""
+        self.cancels.stop_all(WorkerEndsError("the worker was asked to end"))
 
     def _with_lease(self, message: ChunkMessage, tally: Tally) -> None:
         run = self.runs.fresh(message.run_url, message.run_id)
@@ -171,6 +177,9 @@ class ChunkWorker:
             self._make(attempt)
         except ChunkDamagedError as exc:
             self._damaged(attempt, exc)
+        except WorkerEndsError:
+            attempt.tally.excuse(attempt.chunk)
+            self._queue_again(attempt, message, front=True)
         except (StorageError, CancelledError, RunHaltedError, RunNotFoundError):
             attempt.tally.excuse(attempt.chunk)
             raise
@@ -271,10 +280,15 @@ class ChunkWorker:
         if attempt.tally.refuse(self.worker_id):
             self._commit_as_failed(attempt, exc)
         else:
-            attempt.tally.put_down(attempt.chunk)
-            self.leases.release(attempt.tally.keys.lease(attempt.chunk))
-            self.requeue(message, attempt.run.plan.priority)
+            self._queue_again(attempt, message, front=False)
             time.sleep(self.hold_off_s)
+
+    def _queue_again(self, attempt: Attempt, message: ChunkMessage, *, front: bool) -> None:
+        """Let go of the chunk before another can take the message; if this fails, the reconciler finds it orphaned."""
+        attempt.tally.put_down(attempt.chunk)
+        self.leases.release(attempt.tally.keys.lease(attempt.chunk))
+        self.requeue(message, attempt.run.plan.priority, front)
+        log.info("a chunk was queued again", extra={"action": "chunk_passed_on", **attempt.facts()})
 
     def _commit_as_failed(self, attempt: Attempt, exc: Exception) -> None:
         facts = SamplerFacts(device_kind="none", device=self.device, slots=0, dtype="none", versions="{}")

@@ -5,151 +5,185 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
-import threading
+import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from ddim_core.contracts.hosts import Cordon, DeviceReport, HostReport, HostState
 from ddim_core.errors import HostError, InputError
+from ddim_core.version import __version__
 from workers.board import Board
+from workers.child import FINISH, GIVE_BACK, KILL, Child
+from workers.cordons import Cordons
+from workers.health import LOOK_INTERVAL_S, HealthWatch
 from workers.lease import release_all
+from workers.periodic import Periodic
+from workers.restarts import MAX_DEATHS, Restarts
 from workers.settings import EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 
 log = logging.getLogger(__name__)
 
-MIN_PAUSE_S = 1.0
-MAX_PAUSE_S = 60.0
-STABLE_S = 120.0
-"""A process that lived this long is started again without delay: what killed it is no fault of its start."""
 POLL_S = 0.2
+SILENCE_S = 1800.0
+"""A process that gives no sign of life for half an hour hangs so badly that its own watchdog does not run."""
 _STOPPING = {
-    signal.SIGTERM: "the workers finish the chunks in hand; a second signal stops them at once",
-    signal.SIGKILL: "the workers are stopped at once; others take their chunks over",
+    FINISH: "the workers finish the chunks in hand; a second signal has them given back at once",
+    GIVE_BACK: "the workers give back the chunks in hand; a third signal kills them",
+    KILL: "the workers are killed; others take their chunks over",
 }
 UNUSABLE = {EXIT_UNUSABLE: InputError.exit_code, EXIT_NO_HOST: HostError.exit_code}
 """Ends of a worker process that no restart would mend, with what the command then ends with."""
 
 
-@dataclass(slots=True)
-class Child:
-    """A worker process and when it may be started again."""
-
-    settings: WorkerSettings
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    pause_s: float = MIN_PAUSE_S
-    start_at: float = 0.0
-    unusable: int = EXIT_OK
-    """What the command ends with on account of this child, if no restart would mend it."""
-
-    def start(self) -> None:
-        """Start the process. It is no fork of this one: MindSpore does not survive that."""
-        settings = self.settings.model_copy(update={"parent_pid": os.getpid()})
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "workers.process"],
-            stdin=subprocess.PIPE,
-            env={**os.environ, **settings.device.environment},
-            start_new_session=True,  # Ctrl-C reaches the launcher alone, which drains the others
-        )
-        self.started_at = time.monotonic()
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(settings.model_dump_json().encode())
-            self.process.stdin.close()
-        except BrokenPipeError:
-            log.error("a worker process died at its start", extra={"action": "worker_died"})
-
-    def exit_code(self) -> int | None:
-        """Return how the process ended, negative for a signal; None while it runs or where there is none."""
-        return None if self.process is None else self.process.poll()
-
-    def send(self, number: signal.Signals) -> None:
-        """Send a signal, if there is anyone to get it."""
-        if self.process is not None:
-            self.process.send_signal(number)
-
-
-@dataclass(slots=True)
 class Launcher:
-    """Keeps the worker processes of this host running until a signal ends it."""
+    """Keeps the worker processes of this host running until a signal or a command ends it."""
 
-    children: list[Child]
-    board: Board
-    _signals: int = 0
-    _wake: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, children: Sequence[Child], board: Board, health: HealthWatch | None = None) -> None:
+        """Supervise ``children``, which use the Redis of ``board``; ``health`` watches over their devices."""
+        self._children = list(children)
+        self._board = board
+        self._health = health
+        self._urgency = 0
+        self._has_served = False
+        self.cordons = Cordons(board, socket.gethostname(), os.getpid(), self.report)
 
     @classmethod
-    def of(cls, settings: Sequence[WorkerSettings], board: Board) -> Launcher:
-        """Return the launcher of these processes, which use the Redis of ``board``."""
-        return cls([Child(one) for one in settings], board)
+    def of(
+        cls,
+        settings: Sequence[WorkerSettings],
+        board: Board,
+        *,
+        max_deaths: int = MAX_DEATHS,
+        health: HealthWatch | None = None,
+    ) -> Launcher:
+        """Return the launcher of these processes, which gives a device up after ``max_deaths`` of them in a row."""
+        return cls([Child(one, Restarts(max_deaths)) for one in settings], board, health)
 
     def run(self) -> int:
         """Supervise until every process has ended for good; return the exit code of the command.
 
-        The first SIGTERM, SIGINT or SIGHUP drains: chunks in hand are finished, no new ones taken. The second kills.
+        SIGTERM, SIGINT and SIGHUP have the processes end, each one more urgently: chunks in hand are finished, then
+        given back, then lost. Where the host was drained before, nothing is started until it is put back.
         """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
+        self.cordons.exchange()
+        self.cordons.start()
+        watch = None if self._health is None else Periodic("health", LOOK_INTERVAL_S, self._health.look)
+        if watch is not None:
+            watch.start()
         while self._tend():
-            self._wake.wait(POLL_S)
-            self._wake.clear()
-        return max(child.unusable for child in self.children)
+            time.sleep(POLL_S)  # no event: a handler that sets one may find its lock taken by what it interrupted
+        if watch is not None:
+            watch.stop(0)
+        self.cordons.stop()
+        return max(child.unusable for child in self._children)
+
+    def report(self) -> HostReport:
+        """Return what there is to say of this host."""
+        cordon = self.cordons.of_host()
+        state: HostState = "serving" if cordon is None or self._has_served else "out of service"
+        return HostReport(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            state="draining" if self._urgency else state,
+            reason="" if cordon is None else cordon.reason,
+            devices=tuple(map(self._report_of, self._children)),
+            version=__version__,
+        )
+
+    def _report_of(self, child: Child) -> DeviceReport:
+        cordon = self.cordons.of_device(child.label)
+        deaths, reason = child.restarts.deaths, "" if cordon is None else cordon.reason
+        if child.process is not None:
+            return DeviceReport(
+                device=child.label, state="draining" if child.urgency else "serving", deaths=deaths, reason=reason
+            )
+        if cordon is None and self._has_served and not child.unusable and not self._urgency:
+            return DeviceReport(device=child.label, state="restarting", deaths=deaths, reason=child.last_end)
+        return DeviceReport(device=child.label, state="out of service", deaths=deaths, reason=reason or child.last_end)
 
     def _on_signal(self, number: int, _: object) -> None:
-        self._signals += 1
-        stop = self._stop_signal()
-        log.info(_STOPPING[stop], extra={"action": "stopping", "signal": number, "sent": stop.name})
-        for child in self.children:
-            child.send(stop)
-        self._wake.set()
+        self._ask_to_end(min(self._urgency + 1, KILL), {"signal": number})
+
+    def _ask_to_end(self, urgency: int, why: dict[str, object]) -> None:
+        self._urgency = urgency
+        log.info(_STOPPING[urgency], extra={"action": "stopping", **why})
 
     def _tend(self) -> bool:
         """Look after each child once; return whether there is anything left to look after."""
-        return sum(self._tend_one(child) for child in self.children) > 0
+        self._heed_cordon(self.cordons.of_host())
+        self._put_out_unfit()
+        return sum(self._tend_one(child) for child in self._children) > 0
+
+    def _heed_cordon(self, cordon: Cordon | None) -> None:
+        """End like after a signal when the host is drained by command; one that was drained before never began."""
+        if cordon is not None and self._has_served and (urgency := _urgency_of(cordon)) > self._urgency:
+            self._ask_to_end(urgency, {"reason": cordon.reason})
+
+    def _put_out_unfit(self) -> None:
+        for label, health in (self._health.unfit if self._health else {}).items():
+            self._put_out(label, f"npu-smi says that it is {health}")
+
+    def _put_out(self, label: str, reason: str) -> None:
+        if self.cordons.of_device(label) is None and any(child.label == label for child in self._children):
+            self.cordons.put_out(label, reason)
+            log.error(
+                "a device is out of service until ddim-fleet uncordon puts it back",
+                extra={"action": "device_out", "device": label, "reason": reason},
+            )
 
     def _tend_one(self, child: Child) -> bool:
+        child.listen()
+        cordon = self.cordons.of_device(child.label)
         if child.process is None:
-            return self._start_when_due(child)
+            return self._start_when_due(child, cordon)
         exit_code = child.exit_code()
-        if exit_code is None:
-            return True
-        release_all(self.board, child.settings.device.worker_id(child.process.pid))
-        child.process = None
-        return not self._signals and self._ended(child, exit_code)
-
-    def _start_when_due(self, child: Child) -> bool:
-        if self._signals or child.unusable:
-            return False
-        if time.monotonic() >= child.start_at:
-            self._start(child)
+        if exit_code is not None:
+            release_all(self._board, child.settings.device.worker_id(child.process.pid))
+            child.ended(exit_code)
+            return self._urgency == 0 and self._ended(child, exit_code)
+        child.ask_to_end(max(self._urgency, 0 if cordon is None else _urgency_of(cordon)))
+        if time.monotonic() - child.heard_at > SILENCE_S and child.urgency < KILL:
+            extra = {"action": "worker_silent", "device": child.label}
+            log.error("a worker process gives no sign of life and is killed", extra=extra)
+            child.send(signal.SIGKILL)
         return True
 
-    def _start(self, child: Child) -> None:
-        child.start()
-        if self._signals:  # one came while there was no process yet to pass it on to
-            child.send(self._stop_signal())
-
-    def _stop_signal(self) -> signal.Signals:
-        return signal.SIGTERM if self._signals == 1 else signal.SIGKILL
+    def _start_when_due(self, child: Child, cordon: Cordon | None) -> bool:
+        if self._urgency or child.unusable:
+            return False
+        if cordon is not None:
+            child.restarts.forgive()  # for when it is put back
+            child.start_at = 0.0
+        elif (self._has_served or self.cordons.of_host() is None) and time.monotonic() >= child.start_at:
+            self._has_served = True
+            child.start()
+        return True
 
     def _ended(self, child: Child, exit_code: int) -> bool:
-        """Decide when the child starts again; return whether it will."""
+        """Decide when the child starts again; return whether it may."""
         child.unusable = UNUSABLE.get(exit_code, EXIT_OK)
         if child.unusable:
             return False
-        if time.monotonic() - child.started_at >= STABLE_S:
-            child.pause_s = MIN_PAUSE_S
-        child.start_at = time.monotonic() + child.pause_s
+        if child.urgency:  # its device was taken out of service
+            return True
+        given_up = child.restarts.died(lived_s=time.monotonic() - child.started_at, worked=child.worked)
+        child.start_at = time.monotonic() + child.restarts.pause_s
         log.warning(
             "a worker process died and will be started again",
             extra={
                 "action": "worker_died",
-                "device": child.settings.device.label,
+                "device": child.label,
                 "exit_code": exit_code,
-                "pause_s": child.pause_s,
+                "pause_s": child.restarts.pause_s,
             },
         )
-        child.pause_s = min(2 * child.pause_s, MAX_PAUSE_S)
+        if given_up:
+            deaths = child.restarts.deaths
+            self._put_out(child.label, f"its process died {deaths} times without an image, last: {child.last_end}")
         return True
+
+
+def _urgency_of(cordon: Cordon) -> int:
+    return GIVE_BACK if cordon.now else FINISH

@@ -25,16 +25,19 @@ RATE_WINDOW_S = 30.0
 class Meter:
     """Counts images and says how fast they came lately."""
 
-    def __init__(self) -> None:
-        """Start at zero."""
+    def __init__(self, on_made: Callable[[], None] = lambda: None) -> None:
+        """Start at zero; ``on_made`` is called for each image that was made."""
+        self._on_made = on_made
         self._lock = threading.Lock()
         self.total = 0
         self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
 
-    def add(self) -> None:
-        """Count one image."""
+    def add(self, *, made: bool) -> None:
+        """Count one image, made or failed."""
         with self._lock:
             self.total += 1
+        if made:
+            self._on_made()
 
     def read(self) -> tuple[int, float]:
         """Return the images so far, and images per second over the last ``RATE_WINDOW_S``."""

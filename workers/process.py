@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +20,7 @@ from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
 from workers.board import Board
 from workers.chunk import ChunkWorker
+from workers.draining import GIVE_BACK_SIGNAL, Drain
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
@@ -29,6 +29,7 @@ from workers.metrics import MetricsServer
 from workers.outbox import Outbox
 from workers.periodic import Periodic
 from workers.presence import Meter, Presence
+from workers.pulse import Pulse
 from workers.queue_view import QueueView
 from workers.reconciler import ROUND_INTERVAL_S, Reconciler
 from workers.runs import Runs
@@ -54,6 +55,7 @@ class WorkerProcess:
         """
         self._settings = settings
         self._ends_to_restart = False
+        self._drain = Drain(settings.drain_timeout_s, stop_taking=self._stop_taking, give_back=self._give_back)
         self._loads = False
         self.worker_id = settings.device.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
@@ -64,7 +66,8 @@ class WorkerProcess:
         self._finisher = Finisher(self._board, self._leases, self._runs)
         self._app = make_app(settings)
         self._outbox = Outbox(self._app, self._board, settings.queue)
-        self._meter = Meter()
+        self._pulse = Pulse(settings.pulse_descriptor)
+        self._meter = Meter(self._pulse.worked)
         self._chunks = self._make_chunk_worker()
         self._presence = self._make_presence()
         self._metrics = self._make_metrics()
@@ -84,7 +87,7 @@ class WorkerProcess:
             encoders=self._encoders,
             finisher=self._finisher,
             meter=self._meter,
-            requeue=lambda message, priority: self._outbox.chunks([message], priority),
+            requeue=lambda message, priority, front: self._outbox.chunks([message], priority, front=front),
             on_device_error=self._restart,
         )
 
@@ -176,6 +179,7 @@ class WorkerProcess:
             )
 
     def _watch(self) -> None:
+        self._pulse.alive()
         counters = self._samplers.counters()
         self._watchdog.check(
             busy=self._loads or bool(self._leases.held()),
@@ -186,23 +190,24 @@ class WorkerProcess:
     def _restart(self) -> None:
         """End after the chunks in hand, so that the launcher starts a fresh process."""
         self._ends_to_restart = True
-        os.kill(os.getpid(), signal.SIGTERM)
+        self._drain.begin()
+
+    def _give_back(self) -> None:
+        self._chunks.give_back_all()
 
     def _on_ready(self, **_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):  # in place of Celery's handlers, which print and count
-            signal.signal(number, self._drain)
+        # In place of Celery's handlers, which print and count.
+        for number in (signal.SIGTERM, signal.SIGINT, GIVE_BACK_SIGNAL):
+            signal.signal(number, self._drain.on_signal)
         self._presence.say("ready")
         broker = public_url(self._settings.broker_url)
         line = f"{self._settings.device.label} is ready, pid {os.getpid()}, queue {self._settings.queue} at {broker}"
         print(line, flush=True)  # noqa: T201 - the command's own output
 
-    def _drain(self, *_: object) -> None:
-        """Finish the chunks in hand and take no more."""
-        if celery_state.should_stop is None:
-            celery_state.should_stop = EXIT_OK
-            log.info("draining: no new chunks are taken", extra={"action": "draining"})
-            # In a thread, because a signal handler must not wait for Redis.
-            threading.Thread(target=self._presence.say, args=("draining",), daemon=True).start()
+    def _stop_taking(self) -> None:
+        """Have Celery end once nothing is in hand."""
+        celery_state.should_stop = EXIT_OK
+        self._presence.say("draining")
 
 
 def main() -> int:

@@ -14,6 +14,11 @@ EXIT_OK, EXIT_UNUSABLE, EXIT_FAILED, EXIT_NO_HOST = 0, 1, 2, 3
 """How a worker process ends: drained; told what cannot be used; in a way that a restart may mend; on a host that cannot
 run it. The second and the fourth no restart would mend."""
 
+DRAIN_TIMEOUT_S = 1800.0
+"""Time for what is in hand when a worker is asked to end. A service manager must wait longer before it kills."""
+GIVE_BACK_S = 15.0
+"""Time for giving back what was not finished by then."""
+
 CHUNKS_IN_FLIGHT = 2
 """The tail of one chunk overlaps the head of the next, so that the slots stay full; more only holds more memory."""
 
@@ -73,6 +78,10 @@ class WorkerSettings(SamplerSettings):
     """Where this process answers a monitor; None: nowhere."""
     metrics_host: str = "127.0.0.1"
     chunks_in_flight: int = Field(default=CHUNKS_IN_FLIGHT, ge=1)
+    drain_timeout_s: float = Field(default=DRAIN_TIMEOUT_S, ge=0.0)
+    """How long chunks in hand may go on after a signal to end; then they are given back."""
     log_level: str = "INFO"
+    pulse_descriptor: int | None = Field(default=None, ge=0)
+    """A pipe to the launcher for signs of life; None: there is none."""
     parent_pid: int = 0
     """The process to end with; 0: none."""

@@ -172,7 +172,7 @@ class Progress:
 
     def add(self, *, made: bool) -> None:
         """Count one image, made or failed."""
-        self._meter.add()
+        self._meter.add(made=made)
         with self._lock:
             if made:
                 self.made += 1

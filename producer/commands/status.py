@@ -11,24 +11,30 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
 from producer.display import status_table
-from producer.fleet_view import workers_table
+from producer.fleet_view import FleetView
+from producer.hosts import Fleet
 from producer.progress import RunProgress
 
 
 @click.command("status")
-@click.argument("run_url")
+@click.argument("run_url", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.option("--workers", "with_workers", is_flag=True, help="Print what each worker on the broker is at, too.")
 @broker_option
-def command(run_url: str, *, as_json: bool, with_workers: bool, broker: str | None) -> None:
-    """Print how far the run at RUN_URL is. Without Redis, from the store alone."""
+def command(run_url: str | None, *, as_json: bool, with_workers: bool, broker: str | None) -> None:
+    """Print how far the run at RUN_URL is. Without Redis, from the store alone.
+
+    Without RUN_URL: what each host and worker on the broker is at, and what is out of service.
+    """
     connection = Broker(broker)
-    status = RunProgress(RunFolder(run_url), connection).read()
-    reports = connection.workers() if with_workers else []
+    status = None if run_url is None else RunProgress(RunFolder(run_url), connection).read()
+    fleet = _fleet(connection) if with_workers or status is None else None
     if as_json:
-        workers = {"worker_reports": [report.model_dump() for report in reports]} if with_workers else {}
-        click.echo(json.dumps({**asdict(status), **workers}))
+        click.echo(json.dumps({**(asdict(status) if status else {}), **(fleet.as_json() if fleet else {})}))
     else:
-        click.echo(status_table(status))
-        if with_workers:
-            click.echo(f"\n{workers_table(reports)}")
+        click.echo("\n\n".join([*([status_table(status)] if status else []), *([str(fleet)] if fleet else [])]))
+
+
+def _fleet(connection: Broker) -> FleetView:
+    fleet = Fleet(connection)
+    return FleetView(fleet.hosts(), fleet.cordons(), connection.workers())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ddim_core.contracts.hosts import Cordon, DeviceReport, HostReport
 from ddim_core.contracts.queue import WorkerReport
-from producer.fleet_view import workers_table
+from producer.fleet_view import FleetView, workers_table
 
 
 def report(device: str, **fields: object) -> WorkerReport:
@@ -44,3 +45,23 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
 def test_no_worker_is_said_in_words() -> None:
     """An empty page would leave a person wondering."""
     assert workers_table([]) == "no worker reports to this broker"
+
+
+def test_what_needs_a_person_comes_first() -> None:
+    """What is out of service and why, with the command that puts it back; then devices that keep dying."""
+    devices = (
+        DeviceReport(device="npu:0", state="serving"),
+        DeviceReport(device="npu:1", state="restarting", deaths=3, reason="killed by SIGSEGV"),
+        DeviceReport(device="npu:2", state="out of service", reason="given up"),
+        DeviceReport(device="npu:3", state="out of service", reason="exit code 3"),
+    )
+    host = HostReport(host="b", pid=1, state="serving", devices=devices)
+    cordons = {"b/npu:2": Cordon(reason="given up", since="2026-01-01"), "c": Cordon(reason="", since="2026-01-02")}
+    text = str(FleetView([host], cordons, [report("npu:0")]))
+    assert text.split("\n\n", maxsplit=1)[0].splitlines() == [
+        "out of service: b/npu:2 since 2026-01-01: given up; to put it back: ddim-fleet uncordon b/npu:2",
+        "out of service: c since 2026-01-02: no reason given; to put it back: ddim-fleet uncordon c",
+        "restarting: b/npu:1, died 3 times without an image, last: killed by SIGSEGV",
+        "out of service: b/npu:3: exit code 3",
+    ]
+    assert text.split("\n\n")[1] == workers_table([report("npu:0")])

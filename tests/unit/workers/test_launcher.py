@@ -5,19 +5,26 @@ from __future__ import annotations
 import io
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.hosts import Cordon
 from ddim_core.errors import CheckpointError, HostError, InputError
-from workers import launcher, process
+from workers import process
 from workers.__main__ import main
 from workers.board import Board
-from workers.launcher import MIN_PAUSE_S, Child, Launcher
-from workers.settings import EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
+from workers.child import FINISH, GIVE_BACK, KILL, Child
+from workers.draining import GIVE_BACK_SIGNAL
+from workers.health import HealthWatch
+from workers.launcher import SILENCE_S, Launcher
+from workers.restarts import MAX_DEATHS
+from workers.settings import DRAIN_TIMEOUT_S, EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
 
 AWAY = Board("redis://127.0.0.1:1/0")
 ROOT = Path(__file__).parents[3]
@@ -36,26 +43,107 @@ def ended(one: Child, exit_code: int, lived_s: float = 0.0) -> None:
     one.started_at = time.monotonic() - lived_s
 
 
-def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
-    """From a second to a minute; a broken device must not keep a host busy with restarts."""
+class Noting(Child):
+    """A child that only notes that it was started."""
+
+    __slots__ = ("starts",)
+
+    def start(self) -> None:
+        """Count."""
+        self.starts = getattr(self, "starts", 0) + 1
+
+
+class Listening(Child):
+    """A child whose process runs on and gets no signals; it notes them."""
+
+    __slots__ = ("sent",)
+
+    def start(self) -> None:
+        """Start it."""
+        self.sent: list[signal.Signals] = []
+        self.process = subprocess.Popen(["sleep", "60"])
+        self.heard_at = time.monotonic()
+
+    def send(self, number: signal.Signals) -> None:
+        """Note it."""
+        self.sent.append(number)
+
+
+@pytest.fixture
+def listening() -> Iterator[Listening]:
+    """Give such a child, started."""
+    one = Listening(child().settings)
+    one.start()
+    yield one
+    assert one.process is not None
+    one.process.kill()
+    one.process.wait()
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_slowly_and_then_given_up() -> None:
+    """A broken device must not keep a host busy with restarts, and must be named to whoever can mend it."""
     one = child()
     supervisor = Launcher([one], AWAY)
     pauses = []
-    for _ in range(8):
+    for _ in range(MAX_DEATHS):
         ended(one, EXIT_FAILED)
-        supervisor._tend()
+        assert supervisor._tend()
         pauses.append(round(one.start_at - time.monotonic()))
         assert one.process is None
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    (device,) = supervisor.report().devices
+    assert (device.state, device.deaths) == ("out of service", MAX_DEATHS)
+    assert device.reason == f"its process died {MAX_DEATHS} times without an image, last: exit code 2"
 
 
-def test_a_child_that_lived_long_is_started_at_once_again() -> None:
-    """Its death says nothing about its start."""
-    one = child()
-    one.pause_s = 60
-    ended(one, EXIT_FAILED, lived_s=launcher.STABLE_S + 1)
-    Launcher([one], AWAY)._tend()
-    assert one.start_at - time.monotonic() <= MIN_PAUSE_S
+def test_a_device_that_was_given_up_is_not_started_until_its_mark_is_gone() -> None:
+    """Then it begins without a history."""
+    one = Noting(child().settings)
+    supervisor = Launcher([one], AWAY)
+    one.restarts.deaths = MAX_DEATHS - 1
+    ended(one, EXIT_FAILED)
+    for _ in range(3):
+        assert supervisor._tend()
+    assert not hasattr(one, "starts")
+    supervisor.cordons._unsent.clear()
+    supervisor._tend()
+    assert (one.starts, one.restarts.deaths) == (1, 0)
+
+
+def test_an_npu_that_is_not_healthy_is_drained(listening: Listening) -> None:
+    """What it has in hand is finished first, if it can be; devices of other names are none of this launcher's."""
+    health = HealthWatch(lambda: {"sim:0": "Critical", "npu:7": "Alarm"})
+    supervisor = Launcher([listening], AWAY, health)
+    for sent in ([], [signal.SIGTERM]):
+        health.look()
+        assert supervisor._tend()
+        assert listening.sent == sent
+    (device,) = supervisor.report().devices
+    assert (device.state, device.reason) == ("draining", "npu-smi says that it is Critical")
+
+
+def test_a_process_without_a_sign_of_life_is_killed(listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
+    """It hangs in a call that holds Python's lock, where its own watchdog hangs with it."""
+    listening.heard_at = time.monotonic() - SILENCE_S - 1
+    assert Launcher([listening], AWAY)._tend()
+    assert listening.sent == [signal.SIGKILL]
+    assert "a worker process gives no sign of life and is killed" in caplog.messages
+
+
+def test_a_host_that_is_drained_by_command_ends_and_one_that_was_does_not_begin() -> None:
+    """Whatever starts it again: only ``uncordon`` puts it back."""
+    one = Noting(child().settings)
+    supervisor = Launcher([one], AWAY)
+    mark = {socket.gethostname(): Cordon(reason="moved to another rack", since="2026-01-01T00:00:00Z")}
+    supervisor.cordons._marks = mark
+    assert supervisor._tend() and not hasattr(one, "starts")
+    report = supervisor.report()
+    assert (report.state, report.reason) == ("out of service", "moved to another rack")
+    supervisor.cordons._marks = {}
+    assert supervisor._tend() and one.starts == 1
+    supervisor.cordons._marks = mark
+    assert not supervisor._tend()
+    assert supervisor.report().state == "draining"
 
 
 @pytest.mark.parametrize(("ends", "exit_code"), [([EXIT_UNUSABLE], 1), ([EXIT_NO_HOST], 2), ([1, EXIT_NO_HOST], 2)])
@@ -121,43 +209,38 @@ def test_each_signal_says_what_it_does(caplog: pytest.LogCaptureFixture) -> None
     """Finishing what is in hand may take minutes: whoever waits at the keyboard is told how not to."""
     supervisor = Launcher([child()], AWAY)
     with caplog.at_level(logging.INFO):
-        for _ in range(2):
+        for _ in range(4):
             supervisor._on_signal(signal.SIGINT, None)
     assert caplog.messages == [
-        "the workers finish the chunks in hand; a second signal stops them at once",
-        "the workers are stopped at once; others take their chunks over",
+        "the workers finish the chunks in hand; a second signal has them given back at once",
+        "the workers give back the chunks in hand; a third signal kills them",
+        "the workers are killed; others take their chunks over",
+        "the workers are killed; others take their chunks over",
     ]
 
 
-def test_a_signal_that_comes_while_a_child_is_started_reaches_it() -> None:
-    """Its handler found no process to pass it on to."""
-    sent: list[signal.Signals] = []
+def test_signals_drain_then_give_back_then_kill(listening: Listening) -> None:
+    """Each once, and none is skipped."""
+    supervisor = Launcher([listening], AWAY)
+    for urgency in (FINISH, GIVE_BACK, KILL):
+        supervisor._on_signal(signal.SIGINT, None)
+        for _ in range(2):
+            assert supervisor._tend()
+        assert listening.urgency == urgency
+    assert listening.sent == [signal.SIGTERM, GIVE_BACK_SIGNAL, signal.SIGKILL]
 
-    class Starting(Child):
-        def start(self) -> None:
-            supervisor._on_signal(signal.SIGTERM, None)
-            sent.clear()
 
-        def send(self, number: signal.Signals) -> None:
-            sent.append(number)
-
-    supervisor = Launcher([Starting(child().settings)], AWAY)
+def test_a_process_that_does_not_end_in_its_time_is_killed(listening: Listening) -> None:
+    """A device that hangs must not hold up a host that shall be switched off."""
+    supervisor = Launcher([listening], AWAY)
+    supervisor._on_signal(signal.SIGTERM, None)
     supervisor._tend()
-    assert sent == [signal.SIGTERM]
-
-
-def test_the_first_signal_drains_and_the_second_kills() -> None:
-    """To each child, in that order."""
-    sent: list[signal.Signals] = []
-
-    class Listening(Child):
-        def send(self, number: signal.Signals) -> None:
-            sent.append(number)
-
-    supervisor = Launcher([Listening(child().settings), Listening(child(1).settings)], AWAY)
-    supervisor._on_signal(signal.SIGINT, None)
-    supervisor._on_signal(signal.SIGINT, None)
-    assert sent == [signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL]
+    listening._kill_at -= DRAIN_TIMEOUT_S
+    supervisor._tend()
+    assert listening.sent == [signal.SIGTERM]
+    listening._kill_at = time.monotonic() - 1
+    supervisor._tend()
+    assert listening.sent == [signal.SIGTERM, GIVE_BACK_SIGNAL, signal.SIGKILL]
 
 
 @pytest.mark.parametrize(

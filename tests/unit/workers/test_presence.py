@@ -21,7 +21,7 @@ def test_a_meter_tells_the_rate_of_late(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(time, "monotonic", lambda: now)
     meter = Meter()
     for _ in range(60):
-        meter.add()
+        meter.add(made=True)
     now += 10
     assert meter.read() == (60, 6.0)
     now += presence.RATE_WINDOW_S
