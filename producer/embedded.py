@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePath
@@ -18,6 +18,7 @@ from ddim_core.checkpoints.folder import PACKAGED
 from ddim_core.errors import BrokerError, HostError, InputError
 from producer.broker import Broker
 from producer.child import Child, last_line, running, words_of
+from producer.hosts import Fleet
 
 _REDIS_START_S = 10.0
 _BAD_INPUT = 1
@@ -41,15 +42,24 @@ class LocalFleet:
         """Make sure that Redis and the workers are still there.
 
         Raises:
-            HostError: One of them ended, or no worker gets through its start; says with which last words.
+            HostError: One of them ended, no worker gets through its start, or no device is left to make images; says
+                with which last words.
         """
         self.redis.check()
         self.workers.check()
+        self._check_devices()
         with self.workers.log.open(errors="replace") as file:
             log = file.read(_START_CHARS)
         if log.count(_DIED) >= _STARTS_TRIED and _READY not in log:
             *_, last = ["it said nothing", *(line for line in log.splitlines() if line.strip() and _DIED not in line)]
             raise HostError(f"no worker gets through its start: {words_of(last)} (log: {self.workers.log})")
+
+    def _check_devices(self) -> None:
+        with suppress(BrokerError):  # Redis runs, and will answer in a moment
+            devices = [one for host in Fleet(self.broker).hosts() for one in host.devices]
+            if devices and all(one.state == "out of service" for one in devices):
+                why = "; ".join(dict.fromkeys(f"{one.device}: {one.reason}" for one in devices))
+                raise HostError(f"every device is out of service: {why} (log: {self.workers.log})")
 
     def wait_for_workers(self) -> None:
         """Wait until a worker says that it starts: a device that is not there shall stop a run before it is written.

@@ -6,10 +6,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.hosts import HOSTS_PATTERN, DeviceReport, DeviceState, HostReport
 from ddim_core.errors import HostError, InputError
 from producer import embedded
 from producer.broker import Broker
@@ -49,6 +51,27 @@ def test_workers_that_die_at_their_start_again_and_again_end_a_run(
 def test_a_worker_may_die_at_its_work(sleeper: subprocess.Popen[bytes], tmp_path: Path, text: str) -> None:
     """It is started again, and what killed it is found by the workers themselves."""
     fleet(sleeper, tmp_path / "log", text).check()
+
+
+class Reporting(Broker):
+    """A broker to which one host reports."""
+
+    def __init__(self, *states: DeviceState) -> None:
+        super().__init__()
+        devices = [DeviceReport(device=f"cpu:{n}", state=state, reason="gone") for n, state in enumerate(states)]
+        self._report = HostReport(host="here", pid=1, state="serving", devices=tuple(devices))
+
+    def values(self, pattern: str) -> list[str]:
+        """Return the report."""
+        return [self._report.model_dump_json()] if pattern == HOSTS_PATTERN else []
+
+
+def test_a_run_ends_when_its_last_device_is_given_up(sleeper: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Nobody is there to put it back, and the run would stand still for ever."""
+    one = fleet(sleeper, tmp_path / "log", READY)
+    replace(one, broker=Reporting("out of service", "restarting")).check()
+    with pytest.raises(HostError, match=r"^every device is out of service: cpu:0: gone; cpu:1: gone \(log: "):
+        replace(one, broker=Reporting("out of service", "out of service")).check()
 
 
 def test_a_fleet_that_cannot_be_started_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
