@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,8 @@ class FleetView:
 
 def _trouble(view: FleetView) -> str:
     """Return a line for everything that is out of service, and for each device whose process just died."""
-    lines = [
-        f"out of service: {place} since {cordon.since}: {cordon.reason or 'no reason given'}; "
-        f"to put it back: ddim-fleet uncordon {place}"
-        for place, cordon in sorted(view.cordons.items())
-    ]
+    hosts = {host.host for host in view.hosts}
+    lines = [_out_of_service(place, cordon, hosts) for place, cordon in sorted(view.cordons.items())]
     for host in view.hosts:
         for one in host.devices:
             place = f"{host.host}/{one.device}"
@@ -50,6 +47,12 @@ def _trouble(view: FleetView) -> str:
             elif one.state == "out of service" and not {place, host.host} & view.cordons.keys():
                 lines.append(f"out of service: {place}: {one.reason or 'no reason given'}")
     return "\n".join(lines)
+
+
+def _out_of_service(place: str, cordon: Cordon, hosts: Set[str]) -> str:
+    gone = "" if place.partition("/")[0] in hosts else " (no supervisor reports from there)"
+    why = f"since {cordon.since}: {cordon.reason or 'no reason given'}"
+    return f"out of service: {place}{gone} {why}; to put it back: ddim-fleet uncordon {place}"
 
 
 def workers_table(reports: Sequence[WorkerReport]) -> str:

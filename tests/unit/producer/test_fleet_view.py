@@ -60,7 +60,8 @@ def test_what_needs_a_person_comes_first() -> None:
     text = str(FleetView([host], cordons, [report("npu:0")]))
     assert text.split("\n\n", maxsplit=1)[0].splitlines() == [
         "out of service: b/npu:2 since 2026-01-01: given up; to put it back: ddim-fleet uncordon b/npu:2",
-        "out of service: c since 2026-01-02: no reason given; to put it back: ddim-fleet uncordon c",
+        "out of service: c (no supervisor reports from there) since 2026-01-02: no reason given; "
+        "to put it back: ddim-fleet uncordon c",
         "restarting: b/npu:1, died 3 times without an image, last: killed by SIGSEGV",
         "out of service: b/npu:3: exit code 3",
     ]
