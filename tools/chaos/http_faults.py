@@ -39,13 +39,14 @@ class HttpFaults(Proxy):
         body = await reader.readexactly(int(length[1])) if length and fault else b""
         closing = _CONNECTION.sub(b"", head).replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
         if fault is None:
-            return await self._join(reader, writer, first=closing)
+            await self._join(reader, writer, first=closing)
+            return
         self.met[fault] += 1
         if fault in _REASONS:
             await _refuse(writer, fault)
         elif fault != "cut before":
             answer = await self._answer_to(closing + body)
-            writer.write(answer[: len(answer) // 2] if fault == "cut within" else b"")
+            writer.write(_cut_within(answer) if fault == "cut within" else b"")
             await writer.drain()
 
     async def _answer_to(self, request: bytes) -> bytes:
@@ -54,6 +55,12 @@ class HttpFaults(Proxy):
         answer = await reader.read()
         writer.close()
         return answer
+
+
+def _cut_within(answer: bytes) -> bytes:
+    """Return a part of an answer that no client can take for whole: not all of its body, or not even a status."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    return head + end + body[: len(body) // 2] if body else answer[:10]
 
 
 async def _refuse(writer: asyncio.StreamWriter, status: str) -> None:
