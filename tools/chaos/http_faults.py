@@ -13,7 +13,12 @@ FAULTS = ("500", "503", "cut before", "cut within", "cut after")
 """``cut before``: the server never sees the request. Else it does: half of its answer comes through, or nothing."""
 AWAY, EXPIRED = "cut before", "403"
 """What ``always`` may be, for a server that is away and for credentials that it takes no more."""
-_REASONS = {"500": b"500 Internal Server Error", "503": b"503 Slow Down", "403": b"403 Forbidden"}
+_REASONS = {
+    "403": b"403 Forbidden",
+    "429": b"429 Too Many Requests\r\nRetry-After: 1",
+    "500": b"500 Internal Server Error",
+    "503": b"503 Slow Down\r\nRetry-After: 1",
+}
 _EXPIRED_BODY = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 _CONNECTION = re.compile(rb"(?im)^connection:[^\r\n]*\r\n")
 _LENGTH = re.compile(rb"(?im)^content-length:\s*(\d+)")
@@ -34,7 +39,7 @@ class HttpFaults(Proxy):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         self.requests += 1
-        fault = self.always or (self._random.choice(FAULTS) if self._random.random() < self.share else None)
+        fault = self._fault(head)
         length = _LENGTH.search(head)
         body = await reader.readexactly(int(length[1])) if length and fault else b""
         closing = _CONNECTION.sub(b"", head).replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
@@ -48,6 +53,10 @@ class HttpFaults(Proxy):
             answer = await self._answer_to(closing + body)
             writer.write(_cut_within(answer) if fault == "cut within" else b"")
             await writer.drain()
+
+    def _fault(self, _head: bytes) -> str | None:
+        """Return what becomes of the request that begins so."""
+        return self.always or (self._random.choice(FAULTS) if self._random.random() < self.share else None)
 
     async def _answer_to(self, request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
