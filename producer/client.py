@@ -11,6 +11,7 @@ from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
 from ddim_core.contracts.plan import Container, Priority, RunPlan
 from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
+from ddim_core.errors import StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import BROKER_VARIABLE, Broker
 from producer.extension import More, extend
@@ -137,13 +138,13 @@ class Run:
 
         Raises:
             TimeoutError: It is not over after ``timeout_s``.
-            StorageError: The store has failed for a minute; a shorter failure is waited out.
+            StorageError: The store has failed for ten minutes; a shorter failure is waited out.
         """
         read_patiently = patient(self.status)
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while (status := read_patiently()) is None or not status.is_over:
+        while isinstance(status := read_patiently(), StorageError) or not status.is_over:
             if deadline is not None and time.monotonic() >= deadline:
-                state = status.state if status else "no answer from the store"
+                state = "no answer from the store" if isinstance(status, StorageError) else status.state
                 raise TimeoutError(f"the run must be over within {timeout_s:g} s, got {state} at {self.url}")
             time.sleep(_POLL_S)
         return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ddim_core.errors import StorageError
 from ddim_core.storage.urls import folder_of
 from producer.progress import RunStatus, patient
 
@@ -32,6 +34,8 @@ def status_table(status: RunStatus) -> str:
         "speed": "-" if status.images_per_s is None else f"{status.images_per_s:.2f} images/s",
         "time left": "-" if status.eta_s is None else duration(status.eta_s),
     }
+    if status.trouble:
+        rows["trouble"] = status.trouble
     return "\n".join(f"{name:<10} {value}" for name, value in rows.items())
 
 
@@ -73,14 +77,33 @@ def follow(read: Callable[[], RunStatus], console: Console | None = None, poll_s
     """
     console = console or Console(stderr=True)
     show = _live if console.is_terminal else _in_lines
-    read_patiently = patient(read)
+    read_patiently, tell = patient(read), _teller(console)
     with show(console) as draw:
         while True:
-            if (status := read_patiently()) is not None:
+            if isinstance(status := read_patiently(), StorageError):
+                tell(f"{status}; waiting")
+            else:
+                tell(status.trouble)
                 draw(status)
                 if status.is_over:
                     return status
             time.sleep(poll_s)
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    """Return what prints a trouble when it comes or changes, above the bar where there is one, and not each second."""
+    told, told_at = "", -math.inf
+
+    def tell(trouble: str) -> None:
+        nonlocal told, told_at
+        now = time.monotonic()
+        if trouble and trouble != told and now - told_at >= _LINE_EVERY_S:
+            console.print(trouble, highlight=False, markup=False, soft_wrap=True)
+            told, told_at = trouble, now
+        elif not trouble:
+            told = ""
+
+    return tell
 
 
 @contextmanager

@@ -75,7 +75,8 @@ def _block(report: WorkerReport) -> str:
     }
     if report.memory_shortages:
         rows["memory"] = f"batches halved for want of it: {report.memory_shortages}"
-    return "\n".join(f"{name:<{_ALIGNED}} {value}" for name, value in rows.items())
+    lines = [*rows.items(), *(("trouble", f"{line}; waiting") for line in report.troubles)]
+    return "\n".join(f"{name:<{_ALIGNED}} {value}" for name, value in lines)
 
 
 def _shares(report: WorkerReport) -> str:

@@ -17,7 +17,8 @@ from ddim_core.storage.commits import Commits
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder
 
-STORE_PATIENCE_S = 60.0
+STORE_PATIENCE_S = 600.0
+"""Whoever follows a run waits as long as its workers do, and longer: where it ends, ``run`` ends them."""
 State = Literal["queued", "running", "paused", "finished", "cancelled"]
 
 _SPEED_WINDOW_S = 30.0
@@ -46,6 +47,8 @@ class RunStatus:
     """Those of them that cannot make images yet, because they load and compile."""
     images_per_s: float | None
     eta_s: float | None
+    trouble: str = ""
+    """Which workers wait for the run's store, and why, in one line; empty where none does."""
 
     @property
     def is_over(self) -> bool:
@@ -157,6 +160,7 @@ class RunProgress:
             workers_starting=sum(report.state in ("starting", "compiling") for report in reports or []),
             images_per_s=images_per_s,
             eta_s=left / images_per_s if images_per_s and state == "running" else None,
+            trouble="" if state in ("finished", "cancelled") else trouble_line(self._folder.url, reports or []),
         )
 
     def _state(self, begun: bool, reports: list[WorkerReport]) -> State:
@@ -211,21 +215,33 @@ class RunProgress:
             return None
 
 
-def patient(read: Callable[[], RunStatus]) -> Callable[[], RunStatus | None]:
-    """Return a reader that answers None while the store fails, for whoever reads again and again.
+def trouble_line(run_url: str, reports: Iterable[WorkerReport]) -> str:
+    """Return in one line which workers wait for the store of this run, and for what the first of them does."""
+    places = (f"{run_url}/", f"{run_url}:")
+    ordered = sorted(reports, key=lambda report: (report.host, report.device))
+    found = [(one, line) for one in ordered for line in one.troubles if any(place in line for place in places)]
+    if not found:
+        return ""
+    (first, line), others = found[0], len(found) - 1
+    more = f" and {others} more" if others else ""
+    return f"worker {first.device} on {first.host}{more}: {line}; waiting"
+
+
+def patient(read: Callable[[], RunStatus]) -> Callable[[], RunStatus | StorageError]:
+    """Return a reader that answers with the error while the store fails, for whoever reads again and again.
 
     It raises StorageError when the store has failed for longer than ``STORE_PATIENCE_S``.
     """
     answered_at = time.monotonic()
 
-    def read_patiently() -> RunStatus | None:
+    def read_patiently() -> RunStatus | StorageError:
         nonlocal answered_at
         try:
             status = read()
-        except StorageError:
+        except StorageError as exc:
             if time.monotonic() - answered_at > STORE_PATIENCE_S:
                 raise
-            return None
+            return exc
         answered_at = time.monotonic()
         return status
 

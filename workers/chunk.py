@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from ddim_core.contracts.manifest import ChunkStats
 from ddim_core.contracts.plan import ChunkItem, Priority, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.errors import (
@@ -37,6 +38,7 @@ from workers.presence import Meter
 from workers.records import Made, RecordMaker
 from workers.runs import OpenRun, Runs
 from workers.samplers import SamplerFacts, Samplers
+from workers.stores import StoreWatch
 from workers.tally import Progress, Tally
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ PAUSE_S = 5.0
 """Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
 MAX_PAUSE_S = 60.0
 HOLD_OFF_S = 5.0
-"""How long a worker without the checkpoint takes nothing else, so that the message finds one that has it."""
+"""How long a worker without the checkpoint, or without the store, takes nothing else, so that the message finds one
+that has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +126,24 @@ class ChunkWorker:
     on_device_error: Callable[[], None]
     """Called when the device failed, which a new process may cure."""
     cancels: CancelWatch = field(default_factory=CancelWatch)
+    stores: StoreWatch = field(default_factory=StoreWatch)
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
     """Messages so far."""
 
     def sample(self, message: ChunkMessage) -> None:
-        """Make and commit the chunk, unless that is done, another worker is at it, or the run was halted."""
+        """Make and commit the chunk, unless that is done, another worker is at it, or the run was halted.
+
+        While the run's store is away nothing is begun: what cannot be written would be made in vain.
+        """
         self.received += 1
+        if self.stores.is_away(message.run_url):
+            return self._leave(message)
         tally = Tally(self.board, message.run_id)
         lease = tally.keys.lease(message.chunk)
         if not self.leases.take(lease):
             log.debug("another worker is at this chunk", extra={"action": "chunk_held", **message.model_dump()})
-            return
+            return None
         try:
             self._with_lease(message, tally)
         except RunNotFoundError as exc:
@@ -150,13 +159,27 @@ class ChunkWorker:
                 extra={"action": "chunk_dropped", "run": message.run_id, "chunk": message.chunk, "why": str(exc)},
             )
         except (StorageError, BrokerError, CancelledError) as exc:
-            tally.give_back(message.chunk, PAUSE_S)
-            log.error(
-                "a chunk was given up for now and will be queued again",
-                extra={"action": "chunk_given_back", "chunk": message.chunk, "error": repr(exc)},
-            )
+            self._give_back(message, tally, exc)
         finally:
             self.leases.release(lease)
+        return None
+
+    def _give_back(self, message: ChunkMessage, tally: Tally, exc: Exception) -> None:
+        log.error(
+            "a chunk was given up for now and will be queued again",
+            extra={"action": "chunk_given_back", "chunk": message.chunk, "error": repr(exc)},
+        )
+        pause_s = PAUSE_S
+        if isinstance(exc, StorageError):
+            pause_s = self.stores.failed(message.run_url, exc)
+            self.stores.ask(message.run_url)
+        tally.give_back(message.chunk, pause_s)
+
+    def _leave(self, message: ChunkMessage) -> None:
+        """Put a message back where a worker may take it that sees the store, and be slow to take the next."""
+        known = self.runs.known(message.run_url, message.run_id)
+        self.requeue(message, "normal" if known is None else known.plan.priority, False)
+        self.stores.hold_off(message.run_url, self.hold_off_s)
 
     def give_back_all(self) -> None:
         """Have every chunk in hand given back: the device drops it between two steps, and another worker makes it."""
@@ -206,6 +229,7 @@ class ChunkWorker:
                 records,
                 attempt.tally,
                 Progress(attempt.tally, attempt.chunk, self.meter, made=len(kept.rows)),
+                stores=self.stores,
                 last=attempt.number >= MAX_ATTEMPTS,
             )
             missing = kept.missing(items)
@@ -214,8 +238,11 @@ class ChunkWorker:
         self._commit(attempt, kept.with_made(rows), records)
 
     def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:
-        run = attempt.run.again()
-        stats = commit_chunk(run.commits, attempt.chunk, rows, records, attempt.clock)
+        def write() -> tuple[OpenRun, ChunkStats | None]:
+            run = attempt.run.again()
+            return run, commit_chunk(run.commits, attempt.chunk, rows, records, attempt.clock)
+
+        run, stats = self.stores.insist(attempt.run.folder.url, write)
         if stats is None:
             return self._committed(run, attempt.tally.settle(attempt.chunk))
         log.info(

@@ -20,6 +20,7 @@ from workers.encode import encode_image, encode_latents
 from workers.pictures import with_picture
 from workers.records import Made, RecordMaker
 from workers.samplers import LoadedSampler
+from workers.stores import StoreWatch
 from workers.tally import Progress, Tally
 
 BATCHES_IN_BETWEEN = 4
@@ -43,6 +44,7 @@ class ChunkMaker:
     records: RecordMaker
     tally: Tally
     progress: Progress
+    stores: StoreWatch = field(default_factory=StoreWatch)
     last: bool = False
     _room: threading.Semaphore = field(init=False)
     _ended_by: BaseException | None = field(default=None, init=False)
@@ -105,7 +107,7 @@ class ChunkMaker:
     def _start(self, item: ChunkItem) -> Future[Made]:
         made: Future[Made] = Future()
         try:
-            item = item.model_copy(update={"spec": with_picture(item.spec, self.folder.store.get)})
+            item = item.model_copy(update={"spec": with_picture(item.spec, self._read)})
             sampled = self.loaded.sampler.submit(item.spec)
         except FleetError as exc:
             sampled = Future()
@@ -161,7 +163,7 @@ class ChunkMaker:
             made = Made(self.records.success(item, data, shard_path(self.chunk), image, latents), data)
         else:
             path = image_path(plan, item.key, str(item.request.custom_id), item.image)
-            self.folder.store.put(path, data)
+            self._write(path, data)
             made = Made(self.records.success(item, data, path, image, latents), None)
         self.progress.add(made=True)
         return made
@@ -170,5 +172,15 @@ class ChunkMaker:
         """Write an inverted picture's x_T: an object of its own, as all samples of a shard must have the same files."""
         data = encode_latents(latents)
         path = latents_path(item.key)
-        self.folder.store.put(path, data)
+        self._write(path, data)
         return file_entry(path, data)
+
+    def _read(self, path: str) -> bytes:
+        return self.stores.insist(self.folder.url, lambda: self.folder.store.get(path), self._has_ended)
+
+    def _write(self, path: str, data: bytes) -> None:
+        """Write an image for as long as it takes: it is made, and the sampler waits meanwhile for want of room."""
+        self.stores.insist(self.folder.url, lambda: self.folder.store.put(path, data), self._has_ended)
+
+    def _has_ended(self) -> bool:
+        return self._ended_by is not None

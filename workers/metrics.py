@@ -71,6 +71,7 @@ def metrics_of(report: WorkerReport) -> list[Metric]:
             "memory_shortages_total", "counter", "Batches made smaller for want of device memory.",
             report.memory_shortages,
         ),
+        one("stores_away", "gauge", "Stores that the worker waits for; 0 while all is well.", len(report.troubles)),
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ class Periodic:
         self._interval_s = interval_s
         self._work = work
         self._stopped = threading.Event()
+        self._failure = ""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -33,11 +34,18 @@ class Periodic:
         while True:
             try:
                 self._work()
+                self._failure = ""
             except Exception as exc:  # the thread must outlive whatever one call runs into
-                log.warning(
-                    "a periodic task failed and will be tried again",
-                    extra={"action": "periodic_failed", "task": self._thread.name, "error": repr(exc)},
-                    exc_info=log.isEnabledFor(logging.DEBUG),
-                )
+                self._log_once(exc)
             if self._stopped.wait(self._interval_s):
                 return
+
+    def _log_once(self, exc: Exception) -> None:
+        """Log what failed, unless the call before failed in the same way: a store may be away for an hour."""
+        if self._failure != repr(exc):
+            self._failure = repr(exc)
+            log.warning(
+                "a periodic task failed and will be tried again",
+                extra={"action": "periodic_failed", "task": self._thread.name, "error": repr(exc)},
+                exc_info=log.isEnabledFor(logging.DEBUG),
+            )

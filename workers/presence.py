@@ -53,7 +53,7 @@ class Meter:
 class Presence:
     """Writes this worker's report, which expires when the worker is gone."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a source of the report
         self,
         board: Board,
         worker_id: str,
@@ -62,14 +62,16 @@ class Presence:
         *,
         chunks: Callable[[], tuple[str, ...]],
         samplers: Samplers,
+        troubles: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        """Report what ``meter``, ``chunks`` and ``samplers`` say at the time."""
+        """Report what ``meter``, ``chunks``, ``samplers`` and ``troubles`` say at the time."""
         self._board = board
         self._worker_id = worker_id
         self._device = device
         self._meter = meter
         self._chunks = chunks
         self._samplers = samplers
+        self._troubles = troubles
         self._seen = Counters()
         self._state: WorkerState = "starting"
         self._report_lock = threading.Lock()
@@ -122,6 +124,7 @@ class Presence:
             graphs_since_warm_up=now.graphs_since_warm_up,
             slots=dict(now.slots),
             memory_shortages=now.memory_shortages,
+            troubles=self._troubles(),
             version=__version__,
         )
 

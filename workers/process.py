@@ -35,6 +35,7 @@ from workers.reconciler import ROUND_INTERVAL_S, Reconciler
 from workers.runs import Runs
 from workers.samplers import Samplers
 from workers.settings import EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
+from workers.stores import StoreWatch
 from workers.tasks import make_app, register_tasks
 from workers.watchdog import CHECK_INTERVAL_S, Watchdog
 
@@ -68,6 +69,7 @@ class WorkerProcess:
         self._outbox = Outbox(self._app, self._board, settings.queue)
         self._pulse = Pulse(settings.pulse_descriptor)
         self._meter = Meter(self._pulse.worked)
+        self._stores = StoreWatch(lambda: celery_state.should_stop is not None)
         self._chunks = self._make_chunk_worker()
         self._presence = self._make_presence()
         self._metrics = self._make_metrics()
@@ -89,6 +91,7 @@ class WorkerProcess:
             meter=self._meter,
             requeue=lambda message, priority, front: self._outbox.chunks([message], priority, front=front),
             on_device_error=self._restart,
+            stores=self._stores,
         )
 
     def _make_presence(self) -> Presence:
@@ -99,6 +102,7 @@ class WorkerProcess:
             self._meter,
             chunks=self._leases.chunks,
             samplers=self._samplers,
+            troubles=self._stores.lines,
         )
 
     def _make_metrics(self) -> MetricsServer | None:
@@ -121,6 +125,7 @@ class WorkerProcess:
             self._metrics.start()
         self._leases.start()
         self._chunks.cancels.start()
+        self._stores.start()
         self._watching.start()  # before loading, which is when a broken driver hangs
         self._warm_up()
         self._reconciling.start()
@@ -160,6 +165,7 @@ class WorkerProcess:
         self._samplers.close()
         self._encoders.shutdown()
         self._chunks.cancels.stop()
+        self._stores.stop()
         self._leases.stop()
         release_all(self._board, self.worker_id)
         self._presence.stop()
@@ -173,6 +179,8 @@ class WorkerProcess:
         except (InputError, StorageError) as exc:
             if isinstance(exc, RunNotFoundError):
                 self._runs.forget(message.run_url, message.run_id)
+            if isinstance(exc, StorageError):
+                self._stores.failed(message.run_url, exc)
             log.error(
                 "a manifest could not be written",
                 extra={"action": "finish_failed", "run": message.run_id, "error": str(exc)},

@@ -30,6 +30,8 @@ BREAK_PROMPT = "sim:break"
 """A prompt that begins so breaks the device: every sample in the batch fails with it."""
 KILL_PROMPT = "sim:kill"
 """A prompt that begins so kills the process."""
+NOISE_PROMPT = "sim:noise"
+"""A prompt that begins so gives a picture that does not compress, so that a run is as large as one of photographs."""
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +145,10 @@ class SimulatedSampler:
 def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
     digest = hashlib.sha256(repr(spec).encode()).digest()
-    blocks = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big"))).integers(0, 256, (8, 8, 3))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
+    if spec.prompt.startswith(NOISE_PROMPT):
+        return stream.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
+    blocks = stream.integers(0, 256, (8, 8, 3))
     rows = np.arange(spec.height) * 8 // spec.height
     columns = np.arange(spec.width) * 8 // spec.width
     picture: npt.NDArray[np.uint8] = blocks.astype(np.uint8)[rows][:, columns]

@@ -195,4 +195,6 @@ class WorkerReport(BaseModel):
     slots: dict[str, int] = Field(default_factory=dict)
     memory_shortages: int = 0
     """These seven as in ``contracts.sample.Counters``, of the checkpoint that is loaded."""
+    troubles: tuple[str, ...] = ()
+    """A line for each store that it waits for: what failed, where and why."""
     version: str = ""

@@ -13,16 +13,21 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from ddim_core.errors import OutputError
+from ddim_core.storage.credentials import FILE_VARIABLES, CredentialsFile
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
-SMALL_BYTES = 1 << 20
+SMALL_BYTES = 64 << 10
+"""What a link of 1 MB/s takes within ``_ANSWER_TIMEOUT_S``, though a dozen uploads share it."""
 PIECE_BYTES = 1 << 20
 
 _CONNECT_TIMEOUT_S = 5
 _ANSWER_TIMEOUT_S = 10
-_UPLOAD_TIMEOUT_S = 60
+_UPLOAD_TIMEOUT_S = 300
+_UPLOAD_RETRY_S = 60
+_PARTS_AT_ONCE = 4
+"""Of one upload. obstore's own dozen would each get too little of a slow link, and none be done in time."""
 
 # A service that does not answer is given up after two tries of _ANSWER_TIMEOUT_S, one that answers 503 after seven.
 _BRISK: ClientConfig = {
@@ -37,21 +42,22 @@ _BRISK_RETRIES: RetryConfig = {
     "retry_timeout": timedelta(seconds=15),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=4), "base": 2},
 }
-# obstore uploads in pieces of 5 MB, a dozen at once; each has _UPLOAD_TIMEOUT_S.
+# obstore uploads what is larger than 5 MB in parts of that size; each has _UPLOAD_TIMEOUT_S.
 _UPLOAD: ClientConfig = {
     "allow_http": True,
     "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
     "timeout": timedelta(seconds=_UPLOAD_TIMEOUT_S),
 }
-_UPLOAD_RETRIES: RetryConfig = {**_BRISK_RETRIES, "retry_timeout": timedelta(seconds=_UPLOAD_TIMEOUT_S)}
+_UPLOAD_RETRIES: RetryConfig = {**_BRISK_RETRIES, "retry_timeout": timedelta(seconds=_UPLOAD_RETRY_S)}
 
-# Where obstore finds credentials apart from the two keys; the profiles of the AWS tools (~/.aws) are not read.
+# Where credentials are found apart from the two keys; but for the file, obstore sees to them.
 _OTHER_CREDENTIALS = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_SKIP_SIGNATURE",
     "AWS_METADATA_ENDPOINT",
+    *FILE_VARIABLES,
 )
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _ANSWER = (r"status code: (\d+ [\w ]+)", r"<Code>(.*?)</Code>", r"<Message>(.*?)</Message>")
@@ -68,17 +74,21 @@ class Bucket:
             OutputError: The environment lacks credentials, or its endpoint is no URL.
         """
         check_settings(os.environ)
+        self._credentials = CredentialsFile.named_by(os.environ)
         self._name, self._prefix = name, prefix
         self._brisk = self._open(_BRISK, _BRISK_RETRIES)
         self._upload = self._open(_UPLOAD, _UPLOAD_RETRIES)
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object, replacing one of the same name."""
-        obstore.put(self._brisk if len(data) <= SMALL_BYTES else self._upload, path, data)
+        if len(data) <= SMALL_BYTES:
+            obstore.put(self._brisk, path, data)
+        else:
+            obstore.put(self._upload, path, data, max_concurrency=_PARTS_AT_ONCE)
 
     def put_pieces(self, path: str, pieces: Iterator[bytes]) -> None:
         """Write an object piece by piece; it is there once the last one is."""
-        obstore.put(self._upload, path, pieces)
+        obstore.put(self._upload, path, pieces, max_concurrency=_PARTS_AT_ONCE)
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one; return whether this call wrote it.
@@ -130,7 +140,13 @@ class Bucket:
             return True
 
     def _open(self, client: ClientConfig, retries: RetryConfig) -> S3Store:
-        return S3Store(self._name, prefix=self._prefix or None, client_options=client, retry_config=retries)
+        return S3Store(
+            self._name,
+            prefix=self._prefix or None,
+            client_options=client,
+            retry_config=retries,
+            credential_provider=self._credentials,
+        )
 
 
 def check_settings(environment: Mapping[str, str]) -> None:
@@ -161,7 +177,9 @@ def reason(exc: Exception) -> str:
     if "/latest/api/token" in text or "/latest/meta-data" in text:
         return f"no S3 credentials; {_SET_KEYS}"
     line = text.split("\n", 1)[0]
-    request = re.search(r"Error performing (\w+ \S+)", line)
+    if refused := re.search(r"credential provider: [\w.]+: (.*)", line):
+        return refused[1]
+    request = re.search(r"Error performing (\w+ [^\s?]+)", line)  # a query may hold what is nobody's business
     where = f" ({request[1]})" if request else ""
     return _cause(text, line)[:300] + where
 
@@ -175,4 +193,6 @@ def _cause(text: str, line: str) -> str:
             return "the service did not answer in time"
         system = re.findall(r'message: "(.*?)"', text)
         return f"the service cannot be reached: {system[-1]}" if system else "the service cannot be reached"
+    if "request or response body error" in line:
+        return "the connection was cut in the middle of an answer, again and again"
     return line.rsplit(" - ", 1)[-1].strip()

@@ -11,7 +11,8 @@ import pytest
 
 from ddim_core.errors import OutputError, StorageError
 from ddim_core.storage.objects import ObjectStore
-from tests.integration.s3_server import S3Server, point_environment_at
+from tests.integration.s3_server import point_environment_at
+from tools.s3_servers import S3Access
 from tools.servers import free_port
 
 PATIENCE_S = 25
@@ -60,7 +61,7 @@ def test_missing_credentials_are_noticed_before_any_request(s3_url: str, monkeyp
 
 def test_a_machine_without_a_role_is_told_to_set_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """On AWS itself a role may give credentials, so the metadata service is asked, and its absence reported."""
-    point_environment_at(S3Server("http://127.0.0.1:1", "", ""), monkeypatch)
+    point_environment_at(S3Access("http://127.0.0.1:1", "", ""), monkeypatch)
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{free_port()}")
@@ -70,7 +71,7 @@ def test_a_machine_without_a_role_is_told_to_set_credentials(monkeypatch: pytest
 def test_a_closed_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The endpoint is in the line, since that is what has to be mended."""
     endpoint = f"http://127.0.0.1:{free_port()}"
-    point_environment_at(S3Server(endpoint, "key", "secret"), monkeypatch)
+    point_environment_at(S3Access(endpoint, "key", "secret"), monkeypatch)
     line = refusal("s3://fleet-bucket/run")
     assert "the service cannot be reached: Connection refused" in line
     assert endpoint in line
@@ -81,7 +82,7 @@ def test_a_silent_service_is_given_up_within_half_a_minute(monkeypatch: pytest.M
     """It accepts connections and never answers, as a frozen gateway does."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        point_environment_at(S3Server(endpoint, "key", "secret"), monkeypatch)
+        point_environment_at(S3Access(endpoint, "key", "secret"), monkeypatch)
         assert "the service did not answer in time" in refusal("s3://fleet-bucket/run")
 
 

@@ -155,17 +155,18 @@ def test_an_image_that_kills_its_worker_takes_no_image_of_another_chunk_with_it(
 def test_a_store_that_fails_for_a_while_costs_time_and_no_image(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:
-    """The chunk is given back, and made again when the store takes it."""
+    """What is made waits, and is written when the store takes it."""
     folder = plan_run(str(tmp_path / "run"), [Request(prompt="a rock", num_images_per_prompt=8)])
     blocker = tmp_path / "run" / "shards"
     blocker.write_text("a file where the store wants a folder")
     send(redis_server, folder)
     workers = start_workers("sim:1")
-    wait_for(lambda: "action=chunk_given_back" in workers.text(), PATIENCE_S, workers.text)
+    wait_for(lambda: "action=store_away" in workers.text(), PATIENCE_S, workers.text)
     assert folder.committed_chunks() == set()
     blocker.unlink()
     _assert_whole(folder, workers, timeout_s=PATIENCE_S)
     assert {record.attempts for record in folder.records()} == {1}
+    assert "action=chunk_given_back" not in workers.text()
 
 
 def _assert_whole(folder: RunFolder, workers: Workers, *, timeout_s: float) -> None:

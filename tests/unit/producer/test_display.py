@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ddim_core.errors import StorageError
-from producer import progress
+from producer import display, progress
 from producer.display import counted, duration, exit_code, follow, shown, status_table, summary
 from producer.progress import RunStatus
 
@@ -68,6 +68,37 @@ def test_a_store_that_fails_for_a_moment_ends_nothing(monkeypatch: pytest.Monkey
     monkeypatch.setattr(progress, "STORE_PATIENCE_S", 0.05)
     with pytest.raises(StorageError, match=r"^the store is away$"):
         follow(read, console, poll_s=0.0)
+
+
+def test_a_trouble_is_told_once_and_again_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the lines of progress, and not once a second; the producer's own trouble with the store, too."""
+    now = 100.0
+
+    def monotonic() -> float:
+        nonlocal now
+        now += 3.0  # three readings of the clock a poll at most, so that ten seconds pass every other poll or later
+        return now
+
+    monkeypatch.setattr(display.time, "monotonic", monotonic)
+    waiting = replace(RUNNING, trouble="worker sim:0 on h: the disk is full; waiting")
+    readings = iter([waiting, waiting, waiting, waiting, RUNNING, waiting, waiting, None, None, None, FINISHED])
+
+    def read() -> RunStatus:
+        if (status := next(readings)) is None:
+            raise StorageError("could not read s3://b/run/run.json: 403")
+        return status
+
+    console = Console(file=io.StringIO(), width=40)
+    follow(read, console, poll_s=0.0)
+    assert isinstance(console.file, io.StringIO)
+    lines = [line for line in console.file.getvalue().splitlines() if line.endswith("waiting")]
+    assert lines == [waiting.trouble, waiting.trouble, "could not read s3://b/run/run.json: 403; waiting"]
+
+
+def test_a_status_says_what_the_run_waits_for() -> None:
+    """Without trouble there is no such line."""
+    assert "trouble    worker x: y; waiting" in status_table(replace(RUNNING, trouble="worker x: y; waiting"))
+    assert "trouble" not in status_table(RUNNING)
 
 
 def test_in_a_terminal_progress_is_a_bar() -> None:

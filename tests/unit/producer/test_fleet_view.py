@@ -27,6 +27,7 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
         graphs_since_warm_up=1,
         slots={"512x512": 8, "768x512": 4},
         memory_shortages=1,
+        troubles=("could not write s3://b/run/x: 503 Slow Down",),
     )
     idle, worker = workers_table([busy, report("npu:0")]).split("\n\n")
     assert worker.splitlines() == [
@@ -37,6 +38,7 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
         "graphs       6 compiled, 1 of them since the warm-up",
         "time         denoise 80%, decode 20%",
         "memory       batches halved for want of it: 1",
+        "trouble      could not write s3://b/run/x: 503 Slow Down; waiting",
     ]
     assert idle.splitlines()[1] == "chunks       none in hand"
     assert idle.splitlines()[-1] == "time         -"

@@ -229,3 +229,18 @@ def test_no_run_is_told(tmp_path: Path) -> None:
     """When it is opened, and not at the first reading."""
     with pytest.raises(RunNotFoundError, match=r"^a run's URL must name a folder with run\.json"):
         RunProgress(RunFolder(str(tmp_path)), None)
+
+
+def test_what_workers_wait_for_is_said_where_it_is_this_runs_store(folder: RunFolder, board: FakeBoard) -> None:
+    """One line, however many they are; another run's trouble is none of this one."""
+    lost = f"could not write {folder.url}/shards/00001.tar: No space left on device"
+    board.reports = [
+        report().model_copy(update={"device": f"sim:{n}", "troubles": lines})
+        for n, lines in enumerate([(), (f"could not write {folder.url}-2/x: 503",), (lost,), (lost,), (lost,)])
+    ]
+    progress = RunProgress(folder, board)
+    assert progress.read().trouble == f"worker sim:2 on h and 2 more: {lost}; waiting"
+    board.reports = board.reports[:3]
+    assert progress.read().trouble == f"worker sim:2 on h: {lost}; waiting"
+    board.reports = board.reports[:2]
+    assert progress.read().trouble == ""

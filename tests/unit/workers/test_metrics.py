@@ -31,6 +31,7 @@ REPORT = WorkerReport(
     graphs_since_warm_up=1,
     slots={"512x512": 8, "768x512": 4},
     memory_shortages=1,
+    troubles=("could not write s3://b/run/x: 503 Slow Down",),
     version="0.1",
 )
 SAMPLE = re.compile(r'ddim_fleet_[a-z_]+\{([a-z_]+="(?:[^"\\\n]|\\["\\n])*",?)+\} [0-9.e+-]+')
@@ -54,6 +55,7 @@ def test_every_figure_of_the_report_is_there() -> None:
         'ddim_fleet_worker_state{device="npu:0",state="compiling"} 0',
         'ddim_fleet_worker_state{device="npu:0",state="draining"} 0',
         'ddim_fleet_chunks_in_hand{device="npu:0"} 2',
+        'ddim_fleet_stores_away{device="npu:0"} 1',
         'ddim_fleet_images_total{device="npu:0"} 12',
         'ddim_fleet_images_per_second{device="npu:0"} 0.125',
         'ddim_fleet_steps_total{device="npu:0"} 200',

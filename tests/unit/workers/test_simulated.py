@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from concurrent.futures import CancelledError
 
 import numpy as np
@@ -20,6 +21,12 @@ def test_equal_specs_make_equal_pictures_of_the_asked_size() -> None:
     assert draw(spec).shape == (8, 16, 3)
     assert np.array_equal(draw(spec), draw(dataclasses.replace(spec)))
     assert not np.array_equal(draw(spec), draw(dataclasses.replace(spec, seed=8)))
+
+
+def test_a_noisy_prompt_gives_what_does_not_compress() -> None:
+    """A run of such pictures is as large as one of photographs."""
+    picture = draw(dataclasses.replace(items(1)[0].spec, prompt="sim:noise 1"))
+    assert picture.shape == (8, 16, 3) and len(zlib.compress(picture.tobytes())) >= picture.nbytes
 
 
 def test_a_batch_of_samples_takes_the_steps_of_one() -> None:
