@@ -29,8 +29,8 @@ from ddim_core.contracts.queue import (
     queue_of,
 )
 from ddim_core.errors import BrokerError, InputError
+from ddim_core.hiding import public_url
 
-BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 SCHEMES = ("redis", "rediss")
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5
@@ -51,7 +51,7 @@ class Broker:
         """
         self._url = url or DEFAULT_BROKER_URL
         self._queue = queue or DEFAULT_QUEUE
-        self.shown_url = without_password(self._url)
+        self.shown_url = public_url(self._url)
         _refuse_other_urls(self._url)
         self._redis: redis.Redis = redis.Redis.from_url(
             self._url,
@@ -160,21 +160,13 @@ def _refuse_other_urls(url: str) -> None:
     database = parts.path.strip("/")
     if parts.scheme not in SCHEMES:
         allowed = " or ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise InputError(f"the broker's URL must start with {allowed}, got {without_password(url)!r}")
+        raise InputError(f"the broker's URL must start with {allowed}, got {public_url(url)!r}")
     try:
         port = parts.port or 6379
     except ValueError:
         port = 0
     if not port or (database and not database.isdecimal()):
-        raise InputError(f"the broker's URL must be redis://HOST:PORT/NUMBER, got {without_password(url)!r}")
-
-
-def without_password(url: str) -> str:
-    """Return a broker's URL as it may be shown."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    shown = f"{user.partition(':')[0]}:***@{host}" if at else host
-    return parts._replace(netloc=shown, query="").geturl()  # the query may hold a password, too
+        raise InputError(f"the broker's URL must be redis://HOST:PORT/NUMBER, got {public_url(url)!r}")
 
 
 def _made_and_failed(value: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from ddim_core.errors import InputError
-from workers.logs import public_url
+from ddim_core.hiding import public_url
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")

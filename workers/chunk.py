@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import ChunkItem, Priority, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.errors import (
@@ -18,6 +19,7 @@ from ddim_core.errors import (
     DeviceError,
     HostError,
     InputError,
+    LimitExceededError,
     OutputError,
     RunHaltedError,
     RunNotFoundError,
@@ -121,6 +123,8 @@ class ChunkWorker:
     on_device_error: Callable[[], None]
     """Called when the device failed, which a new process may cure."""
     cancels: CancelWatch = field(default_factory=CancelWatch)
+    limits: Limits = NO_LIMITS
+    """What the operator allows; beyond it, images become failed rows."""
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
     """Messages so far."""
@@ -171,6 +175,8 @@ class ChunkWorker:
             self._make(attempt)
         except ChunkDamagedError as exc:
             self._damaged(attempt, exc)
+        except LimitExceededError as exc:
+            self._commit_as_failed(attempt, exc)
         except (StorageError, CancelledError, RunHaltedError, RunNotFoundError):
             attempt.tally.excuse(attempt.chunk)
             raise
@@ -182,12 +188,14 @@ class ChunkWorker:
                 self.on_device_error()
 
     def _make(self, attempt: Attempt) -> None:
-        items, kept = attempt.items(), attempt.kept()
         plan = attempt.run.plan
+        if broken := list(self.limits.run_faults(plan.request_count, plan.image_count)):
+            raise LimitExceededError("; ".join(broken))
+        items, kept = attempt.items(), attempt.kept()
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
-            self.samplers.prepare(loaded, plan)
+            self.samplers.prepare(loaded, plan, self.limits)
             records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,
@@ -198,6 +206,7 @@ class ChunkWorker:
                 attempt.tally,
                 Progress(attempt.tally, attempt.chunk, self.meter, made=len(kept.rows)),
                 last=attempt.number >= MAX_ATTEMPTS,
+                limits=self.limits,
             )
             missing = kept.missing(items)
             with self.cancels.over(attempt.run.folder, maker.stop):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from redis import Redis
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, WorkerState, worker_key
 from ddim_core.contracts.sample import Counters
 from ddim_core.version import __version__
@@ -50,7 +51,7 @@ class Meter:
 class Presence:
     """Writes this worker's report, which expires when the worker is gone."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it tells comes from as many places
         self,
         board: Board,
         worker_id: str,
@@ -59,14 +60,16 @@ class Presence:
         *,
         chunks: Callable[[], tuple[str, ...]],
         samplers: Samplers,
+        limits: Limits = NO_LIMITS,
     ) -> None:
-        """Report what ``meter``, ``chunks`` and ``samplers`` say at the time."""
+        """Report what ``meter``, ``chunks`` and ``samplers`` say at the time, and the ``limits``."""
         self._board = board
         self._worker_id = worker_id
         self._device = device
         self._meter = meter
         self._chunks = chunks
         self._samplers = samplers
+        self._limits = limits
         self._seen = Counters()
         self._state: WorkerState = "starting"
         self._report_lock = threading.Lock()
@@ -120,6 +123,7 @@ class Presence:
             slots=dict(now.slots),
             memory_shortages=now.memory_shortages,
             version=__version__,
+            limits=self._limits,
         )
 
 

@@ -19,12 +19,13 @@ from pydantic import ValidationError
 
 from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
+from ddim_core.hiding import public_url, secrets_in
 from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
-from workers.logs import public_url, set_up_logging
+from workers.logs import set_up_logging
 from workers.metrics import MetricsServer
 from workers.outbox import Outbox
 from workers.periodic import Periodic
@@ -86,6 +87,7 @@ class WorkerProcess:
             meter=self._meter,
             requeue=lambda message, priority: self._outbox.chunks([message], priority),
             on_device_error=self._restart,
+            limits=self._settings.limits,
         )
 
     def _make_presence(self) -> Presence:
@@ -96,6 +98,7 @@ class WorkerProcess:
             self._meter,
             chunks=self._leases.chunks,
             samplers=self._samplers,
+            limits=self._settings.limits,
         )
 
     def _make_metrics(self) -> MetricsServer | None:
@@ -210,9 +213,10 @@ def main() -> int:
     try:
         settings = WorkerSettings.model_validate_json(sys.stdin.buffer.read())
     except ValidationError as exc:
-        print(f"settings on standard input must be those of a worker: {exc}", file=sys.stderr)  # noqa: T201
+        faults = exc.errors(include_input=False, include_url=False)  # the input holds the broker's password
+        print(f"settings on standard input must be those of a worker, got: {faults}", file=sys.stderr)  # noqa: T201
         return EXIT_UNUSABLE
-    set_up_logging(settings.log_level, settings.device.label)
+    set_up_logging(settings.log_level, settings.device.label, secrets_in(os.environ, settings.broker_url))
     if settings.parent_pid:
         _die_with(settings.parent_pid)
     if settings.device.cores:

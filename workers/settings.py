@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.queue import DEFAULT_QUEUE
 from ddim_core.contracts.sample import SIZE_PATTERN
 
@@ -73,6 +74,8 @@ class WorkerSettings(SamplerSettings):
     """Where this process answers a monitor; None: nowhere."""
     metrics_host: str = "127.0.0.1"
     chunks_in_flight: int = Field(default=CHUNKS_IN_FLIGHT, ge=1)
+    limits: Limits = Limits()
+    """What the operator allows requests and runs to ask for."""
     log_level: str = "INFO"
     parent_pid: int = 0
     """The process to end with; 0: none."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.plan import Priority
 
 SAMPLE_CHUNK_TASK = "ddim_fleet.sample_chunk"
@@ -196,3 +197,5 @@ class WorkerReport(BaseModel):
     memory_shortages: int = 0
     """These seven as in ``contracts.sample.Counters``, of the checkpoint that is loaded."""
     version: str = ""
+    limits: Limits = Limits()
+    """What it makes no image beyond; older workers name none."""

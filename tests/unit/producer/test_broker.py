@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ddim_core.errors import BrokerError, InputError
-from producer.broker import Broker, without_password
+from ddim_core.hiding import public_url
+from producer.broker import Broker
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from producer.broker import Broker, without_password
 )
 def test_a_password_is_not_shown(url: str, expected: str) -> None:
     """Wherever it stands in the URL."""
-    assert without_password(url) == expected
+    assert public_url(url) == expected
     assert Broker(url).shown_url == expected
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from workers.logs import KeyValueFormatter, public_url, without_passwords
+from ddim_core.hiding import public_url, without_passwords
+from workers.logs import KeyValueFormatter
 
 
 def test_data_follows_the_message_with_the_action_first() -> None:
