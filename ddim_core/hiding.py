@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from urllib.parse import parse_qs, unquote, urlsplit
-
-from ddim_core.broker_url import named_broker
-from ddim_core.errors import InputError
 
 HIDDEN = "***"
 
@@ -18,7 +14,7 @@ _SHORTEST_SECRET = 6
 """A shorter one stands in too many words; of URLs it is hidden all the same."""
 # Up to the last @: a password may hold others.
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]*@", re.IGNORECASE)
-_QUERY_PASSWORD = re.compile(r"([?&]\w*(?:password|token|secret)=)[^\s&#'\"]+", re.IGNORECASE)
+_QUERY_PASSWORD = re.compile(r"([?&][\w-]*(?:password|token|secret)=)[^\s&#'\"]+", re.IGNORECASE)
 
 
 def without_passwords(text: str) -> str:
@@ -37,13 +33,11 @@ def public_url(url: str) -> str:
 
 
 def secrets_in(environment: Mapping[str, str], *arguments: str) -> tuple[str, ...]:
-    """Return what must not be shown: the store's secrets, and passwords of the broker and of URLs in ``arguments``.
+    """Return what must not be shown: the store's secrets, and passwords of URLs in ``arguments``, options or not.
 
     The longest come first, since one may be part of another.
     """
     found = {environment.get(name, "") for name in _SECRET_VARIABLES}
-    with suppress(InputError):  # a file that cannot be read hides itself
-        found |= _passwords_in(named_broker(None, environment) or "")
     for argument in arguments:
         found |= _passwords_in(argument[argument.find("=") + 1 :] if argument.startswith("-") else argument)
     return tuple(sorted((one for one in found if len(one) >= _SHORTEST_SECRET), key=len, reverse=True))

@@ -10,8 +10,9 @@ from importlib import import_module
 
 import click
 
+from ddim_core.broker_url import secrets_of
 from ddim_core.errors import FleetError, RequestFaults
-from ddim_core.hiding import current_traceback, secrets_in, without_secrets
+from ddim_core.hiding import current_traceback, without_secrets
 from ddim_core.version import __version__
 
 BAD_INPUT = 1
@@ -105,7 +106,7 @@ def exit_code_of(arguments: Sequence[str]) -> int:
         click.echo("ddim-fleet: interrupted", err=True)
         return INTERRUPTED
     except Exception as exc:
-        secrets = secrets_in(os.environ, *arguments)
+        secrets = secrets_of(os.environ, *arguments)
         if debug:
             click.echo(current_traceback(secrets), err=True)
         code, message = _explained(exc)

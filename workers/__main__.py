@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker
+from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker, secrets_of
 from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import FleetError, InputError
-from ddim_core.hiding import current_traceback, secrets_in, without_secrets
+from ddim_core.hiding import current_traceback, without_secrets
 from workers.board import Board
 from workers.devices import FORMS, choose_devices
 from workers.launcher import Launcher
@@ -55,7 +55,7 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
         return
     broker_url = named_broker(broker, os.environ) or DEFAULT_BROKER_URL
     log_level = options["log_level"].upper()
-    set_up_logging(log_level, "launcher", secrets_in(os.environ, broker_url))
+    set_up_logging(log_level, "launcher", secrets_of(os.environ, broker_url))
     board = Board(broker_url)
     sizes = tuple(str(Size.parse(size)) for size in options["sizes"].split(",") if size)
     memory_limit_bytes = None if options["memory_limit"] is None else int(options["memory_limit"] * 2**30)
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _guarded(run: Callable[[], Any], given: list[str]) -> int:
-    debug, secrets = "--debug" in given, secrets_in(os.environ, *given)
+    debug, secrets = "--debug" in given, secrets_of(os.environ, *given)
     try:
         return int(run() or 0)
     except click.exceptions.Exit as exc:

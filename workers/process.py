@@ -17,9 +17,10 @@ from celery.platforms import SecurityWarning
 from celery.worker import state as celery_state
 from pydantic import ValidationError
 
+from ddim_core.broker_url import secrets_of
 from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
-from ddim_core.hiding import public_url, secrets_in
+from ddim_core.hiding import public_url
 from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.finish import Finisher
@@ -216,7 +217,7 @@ def main() -> int:
         faults = exc.errors(include_input=False, include_url=False)  # the input holds the broker's password
         print(f"settings on standard input must be those of a worker, got: {faults}", file=sys.stderr)  # noqa: T201
         return EXIT_UNUSABLE
-    set_up_logging(settings.log_level, settings.device.label, secrets_in(os.environ, settings.broker_url))
+    set_up_logging(settings.log_level, settings.device.label, secrets_of(os.environ, settings.broker_url))
     if settings.parent_pid:
         _die_with(settings.parent_pid)
     if settings.device.cores:

@@ -164,7 +164,11 @@ def test_the_first_signal_drains_and_the_second_kills() -> None:
     ("arguments", "exit_code", "line"),
     [
         (["--devices", "gpu:1"], 1, "--devices must be one of auto, npu"),
-        (["--broker", "amqp://localhost"], 1, "the broker must be a redis:// URL, got amqp://localhost"),
+        (
+            ["--broker", "amqp://localhost"],
+            1,
+            "the broker's URL must start with redis:// or rediss://, got 'amqp://localhost'",
+        ),
         (["--slots", "0"], 1, "0 is not in the range"),
         (["surprise"], 1, "No such command"),
     ],
