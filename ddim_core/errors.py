@@ -72,6 +72,10 @@ class SampleError(FleetError):
     """One sample failed and its neighbours did not, for instance because its image holds NaN."""
 
 
+class LimitExceededError(SampleError):
+    """A request, or its run, asks for more than the operator of this fleet allows; its images are never begun."""
+
+
 class DeadlineExceededError(SampleError):
     """One sample was not finished in the time that whoever asked for it had."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, nullcontext
-from urllib.parse import urlsplit
 
 import redis
 from celery import Celery
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ddim_core.broker_url import check_broker_url
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import (
     DEFAULT_BROKER_URL,
@@ -28,10 +28,9 @@ from ddim_core.contracts.queue import (
     celery_options,
     queue_of,
 )
-from ddim_core.errors import BrokerError, InputError
+from ddim_core.errors import BrokerError
+from ddim_core.hiding import public_url
 
-BROKER_VARIABLE = "DDIM_FLEET_BROKER"
-SCHEMES = ("redis", "rediss")
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5
 _MESSAGES_AT_ONCE = 500
@@ -51,8 +50,8 @@ class Broker:
         """
         self._url = url or DEFAULT_BROKER_URL
         self._queue = queue or DEFAULT_QUEUE
-        self.shown_url = without_password(self._url)
-        _refuse_other_urls(self._url)
+        self.shown_url = public_url(self._url)
+        check_broker_url(self._url)
         self._redis: redis.Redis = redis.Redis.from_url(
             self._url,
             decode_responses=True,
@@ -171,29 +170,6 @@ class Broker:
             raise BrokerError(
                 f"Redis at {self.shown_url} must answer, got: {reason}; start it, or name another with --broker"
             ) from exc
-
-
-def _refuse_other_urls(url: str) -> None:
-    """Raise InputError for a URL that redis-py or kombu would refuse, or read otherwise than the other does."""
-    parts = urlsplit(url)
-    database = parts.path.strip("/")
-    if parts.scheme not in SCHEMES:
-        allowed = " or ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise InputError(f"the broker's URL must start with {allowed}, got {without_password(url)!r}")
-    try:
-        port = parts.port or 6379
-    except ValueError:
-        port = 0
-    if not port or (database and not database.isdecimal()):
-        raise InputError(f"the broker's URL must be redis://HOST:PORT/NUMBER, got {without_password(url)!r}")
-
-
-def without_password(url: str) -> str:
-    """Return a broker's URL as it may be shown."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    shown = f"{user.partition(':')[0]}:***@{host}" if at else host
-    return parts._replace(netloc=shown, query="").geturl()  # the query may hold a password, too
 
 
 def _made_and_failed(value: str) -> tuple[int, int]:

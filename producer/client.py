@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ddim_core.broker_url import named_broker
 from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
+from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.plan import Container, Priority, RunPlan
 from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
 from ddim_core.errors import StorageError
 from ddim_core.storage.run_folder import RunFolder
-from producer.broker import BROKER_VARIABLE, Broker
+from producer.broker import Broker
 from producer.extension import More, extend
 from producer.failures import FailedImage, failed_images, retry_failed
 from producer.planning import RunOptions
@@ -36,12 +38,12 @@ class Client:
     """
 
     def __init__(self, broker_url: str | None = None, *, queue: str | None = None) -> None:
-        """Name the broker; the default is what ``DDIM_FLEET_BROKER`` names, or else ``redis://127.0.0.1:6379/0``.
+        """Name the broker, by default as the command line does: ``DDIM_FLEET_BROKER``, then ``DDIM_FLEET_BROKER_FILE``.
 
         Raises:
             InputError: The URL is none that Redis has.
         """
-        self._broker = Broker(broker_url or os.environ.get(BROKER_VARIABLE), queue)
+        self._broker = Broker(named_broker(broker_url, os.environ), queue)
 
     # Options are spelled out, because editors and help() then know them; RunOptions holds the same.
     def submit(  # noqa: PLR0913
@@ -95,6 +97,7 @@ class Client:
             defaults=defaults or {},
             lists=lists or {},
             results=results,
+            limits=read_limits(os.environ),
         )
         return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)
 
@@ -208,7 +211,7 @@ class Run:
             RunExistsError: Somebody else is extending the run, or died at it.
             BrokerError: Redis does not answer.
         """
-        more = More(_rows(requests), "requests", defaults or {})
+        more = More(_rows(requests), "requests", defaults or {}, limits=read_limits(os.environ))
         return extend(self._folder, more, self._broker, take_over=take_over).image_count
 
     def pause(self) -> bool:

@@ -10,12 +10,14 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ddim_core.contracts.changes import Extension
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.errors import CheckpointError, Fault, RequestFaults, RunExistsError
 from ddim_core.storage.changes import add_change, claim_extension
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder, chunk_path
 from producer.broker import Broker
+from producer.fleet_limits import FleetLimits
 from producer.model import Model, read_model
 from producer.pictures import Pictures
 from producer.rows import Row
@@ -36,6 +38,8 @@ class More:
     """Fields of requests that do not give them, in place of the run's."""
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What prompts may name in braces."""
+    limits: Limits = NO_LIMITS
+    """What the operator of this side allows; workers may allow less."""
 
 
 def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = False) -> Extension:
@@ -46,11 +50,13 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
     Raises:
         RunNotFoundError: The folder holds no run.
         RequestFaults: The requests have faults, or a ``custom_id`` that the run has.
+        InputError: The run would be larger than the operator allows.
         RunExistsError: Another command is extending the run, or died at it.
         BrokerError: Redis does not answer. If it failed on the way, the run is extended, and ``resume`` queues it.
     """
     plan = folder.read_plan()
     broker.ping()
+    limits = FleetLimits.known(more.limits, broker.workers())
     with Pictures() as pictures:
         checker = RequestChecker(
             _model_of(plan),
@@ -58,8 +64,11 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
             image_format=plan.image_format,
             first_index=plan.request_count,
             pictures=pictures,
+            limits=limits,
         )
         with spooled(checked(more.rows, checker, more.source, more.lists)) as spool:
+            added = spool.workload
+            limits.check_run(plan.request_count + added.requests, plan.image_count + added.images)
             _refuse_known_names(folder, plan, checker)
             extension = _plan_extension(plan, spool)
             _claim(folder, extension, take_over=take_over)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
+from ddim_core.broker_url import secrets_of
 from ddim_core.errors import FleetError, RequestFaults
+from ddim_core.hiding import current_traceback, without_secrets
 from ddim_core.version import __version__
 
 BAD_INPUT = 1
@@ -106,30 +108,24 @@ def exit_code_of(arguments: Sequence[str]) -> int:
         click.echo("ddim-fleet: interrupted", err=True)
         return INTERRUPTED
     except Exception as exc:
+        secrets = secrets_of(os.environ, *arguments)
         if debug:
-            traceback.print_exc()
-        return _explain(exc)
+            click.echo(current_traceback(secrets), err=True)
+        code, message = _explained(exc)
+        click.echo(f"ddim-fleet: error: {without_secrets(message, secrets)}", err=True)
+        return code
 
 
-def _explain(exc: Exception) -> int:
-    """Print an error for a person, and return its exit code."""
+def _explained(exc: Exception) -> tuple[int, str]:
+    """Return the exit code of an error, and what it says to a person."""
     if isinstance(exc, click.UsageError):
         where = exc.ctx.command_path if exc.ctx else "ddim-fleet"
-        _complain(f"{exc.format_message()} (see '{where} --help')")
-        return BAD_INPUT
+        return BAD_INPUT, f"{exc.format_message()} (see '{where} --help')"
     if isinstance(exc, click.ClickException):
-        _complain(exc.format_message())
-        return BAD_INPUT
+        return BAD_INPUT, exc.format_message()
     if isinstance(exc, RequestFaults):
         count = "1 fault" if exc.total == 1 else f"{exc.total} faults"
-        _complain(f"{count} in the requests; nothing was written or queued\n{exc}")
-        return exc.exit_code
+        return exc.exit_code, f"{count} in the requests; nothing was written or queued\n{exc}"
     if isinstance(exc, FleetError):
-        _complain(str(exc))
-        return exc.exit_code
-    _complain(f"{type(exc).__name__}: {exc}; this is a fault of the program, --debug shows where")
-    return SYSTEM_FAILED
-
-
-def _complain(message: str) -> None:
-    click.echo(f"ddim-fleet: error: {message}", err=True)
+        return exc.exit_code, str(exc)
+    return SYSTEM_FAILED, f"{type(exc).__name__}: {exc}; this is a fault of the program, --debug shows where"

@@ -11,6 +11,7 @@ from platform import python_version
 from typing import Any
 
 from ddim_core.contracts.image_encoding import ImageEncoding
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, Container, Priority, RunPlan
 from ddim_core.contracts.sample import SEED_LIMIT
 from ddim_core.errors import InputError
@@ -48,6 +49,8 @@ class RunOptions:
     """Whose chunks workers take first."""
     results: bool = False
     """Whether the run shall end with result and error lines of the OpenAI Batch form."""
+    limits: Limits = NO_LIMITS
+    """What the operator of this side allows; workers may allow less."""
 
     def __post_init__(self) -> None:
         """Check what no request can be blamed for.

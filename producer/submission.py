@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ddim_core.contracts.plan import RunPlan
+from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import Fault, RunExistsError
 from ddim_core.storage.objects import normalise_url
 from ddim_core.storage.run_folder import PLAN, RunFolder
 from producer.broker import Broker
+from producer.fleet_limits import FleetLimits
 from producer.model import Model, read_model
 from producer.pictures import Pictures
 from producer.planning import RunOptions, is_same_run, plan_run
@@ -114,8 +116,12 @@ def write_chunks(folder: RunFolder, files: Iterable[bytes], first_chunk: int = 0
 
 
 @contextmanager
-def prepared(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> Iterator[PreparedRun]:
+def prepared(
+    rows: Iterable[Row | Fault], source: str, options: RunOptions, workers: Iterable[WorkerReport] = ()
+) -> Iterator[PreparedRun]:
     """Check a run whole, without writing to its store; ``source`` names the input in messages.
+
+    What none of the ``workers`` would make is refused, too.
 
     Raises:
         RequestFaults: The requests have faults.
@@ -123,26 +129,40 @@ def prepared(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> I
     """
     url = normalise_url(options.out)
     model = read_model(options.model)
-    with Pictures() as pictures, _spooled(rows, source, options, model, pictures) as spool:
+    with Pictures() as pictures, _spooled(_Input(rows, source, workers), options, model, pictures) as spool:
         yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool, pictures)
 
 
-def workload_of(rows: Iterable[Row | Fault], source: str, options: RunOptions) -> Workload:
-    """Check the requests of a run and return what they come to; ``source`` names the input in messages.
+def workload_of(
+    rows: Iterable[Row | Fault], source: str, options: RunOptions, workers: Iterable[WorkerReport] = ()
+) -> Workload:
+    """Check the requests of a run as ``prepared`` does, and return what they come to.
 
     Raises:
         RequestFaults: The requests have faults.
         InputError: There are none, or the checkpoint cannot be used.
     """
-    with Pictures() as pictures, _spooled(rows, source, options, read_model(options.model), pictures) as spool:
+    given = _Input(rows, source, workers)
+    with Pictures() as pictures, _spooled(given, options, read_model(options.model), pictures) as spool:
         return spool.workload
 
 
-def _spooled(
-    rows: Iterable[Row | Fault], source: str, options: RunOptions, model: Model, pictures: Pictures
-) -> AbstractContextManager[Spool]:
-    checker = RequestChecker(model, options.defaults, image_format=options.encoding.format, pictures=pictures)
-    return spooled(checked(rows, checker, source, options.lists))
+@dataclass(frozen=True, slots=True)
+class _Input:
+    rows: Iterable[Row | Fault]
+    source: str
+    workers: Iterable[WorkerReport]
+
+
+@contextmanager
+def _spooled(given: _Input, options: RunOptions, model: Model, pictures: Pictures) -> Iterator[Spool]:
+    limits = FleetLimits.known(options.limits, given.workers)
+    checker = RequestChecker(
+        model, options.defaults, image_format=options.encoding.format, pictures=pictures, limits=limits
+    )
+    with spooled(checked(given.rows, checker, given.source, options.lists)) as spool:
+        limits.check_run(spool.workload.requests, spool.workload.images)
+        yield spool
 
 
 def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker: Broker) -> RunFolder:
@@ -153,7 +173,7 @@ def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker
         BrokerError: Redis does not answer.
     """
     broker.ping()
-    with prepared(rows, source, options) as run:
+    with prepared(rows, source, options, broker.workers()) as run:
         if run.written_plan() is not None:
             raise RunExistsError(
                 f"the output must be a folder without a run, but {run.folder.url} holds this same one; "

@@ -15,6 +15,7 @@ from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
 from producer.expansion import expanded
+from producer.fleet_limits import FleetLimits
 from producer.model import Model
 from producer.pictures import Pictures
 from producer.places import Places
@@ -42,10 +43,12 @@ class RequestChecker:
         image_format: ImageFormat = "png",
         first_index: int = 0,
         pictures: Pictures | None = None,
+        limits: FleetLimits = FleetLimits(),  # noqa: B008 - it is frozen
     ) -> None:
         """Take the fields that hold for every row which does not give them, and the first row's position in its run.
 
-        Pictures that requests invert are copied into ``pictures``; without it there may be none.
+        Pictures that requests invert are copied into ``pictures``; without it there may be none. ``limits`` are those
+        of the operator.
 
         Raises:
             RequestFaults: A default is one that no request can have.
@@ -64,7 +67,9 @@ class RequestChecker:
         self._count = first_index
         self._places = Places()
         self._possible: set[tuple[str, int, bool]] = set()
+        self._limits = FleetLimits()  # none for the defaults: each row may give something else
         self._validated(Row("the run's defaults", None, self._any_subject()), "any")
+        self._limits = limits
 
     def check(self, row: Row) -> Request:
         """Return the row's request with nothing left to guess.
@@ -137,6 +142,8 @@ class RequestChecker:
                 yield row.fault(name, f"{rule} with {model.name}, got {side}")
         if request.invert is not None and not model.inverts:
             yield row.fault("invert", f"must be left out with {model.name}, which is no {INVERTIBLE}")
+        for fault in self._limits.faults(request):
+            yield row.fault(*fault)
         try:
             self._check_schedule(request)
         except ScheduleError as exc:

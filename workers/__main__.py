@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker, secrets_of
+from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import FleetError, InputError
+from ddim_core.hiding import current_traceback, without_secrets
 from workers.board import Board
 from workers.devices import FORMS, choose_devices
 from workers.health import HealthWatch
 from workers.launcher import Launcher
-from workers.logs import LOG_LEVELS, set_up_logging, without_passwords
+from workers.logs import LOG_LEVELS, set_up_logging
 from workers.restarts import MAX_DEATHS
 from workers.settings import CHUNKS_IN_FLIGHT, DRAIN_TIMEOUT_S, WorkerSettings
 from workers.survey import survey
 
-BROKER_VARIABLE = "DDIM_FLEET_BROKER"
 PROGRAM = "ddim-fleet worker"
 _WATCHED = ("auto", "npu")
 """What is asked for so is taken out of service when its health is bad; who names an NPU has it in any state."""
@@ -32,7 +33,7 @@ LAST_PORT = 65535
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--devices", default="auto", show_default=True, help=f"What to serve: {FORMS}.")
-@click.option("--broker", help=f"Redis; by default ${BROKER_VARIABLE}, else {DEFAULT_BROKER_URL}.")
+@click.option("--broker", help=f"Redis; by default ${BROKER_VARIABLE}, or the URL in the file ${BROKER_FILE_VARIABLE}.")
 @click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="Queue to take chunks from.")
 @click.option(
     "--models",
@@ -72,12 +73,13 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
     """
     if context.invoked_subcommand is not None:
         return
-    broker_url = broker or os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER_URL
+    broker_url = named_broker(broker, os.environ) or DEFAULT_BROKER_URL
     log_level = options["log_level"].upper()
-    set_up_logging(log_level, "launcher")
+    set_up_logging(log_level, "launcher", secrets_of(os.environ, broker_url))
     board = Board(broker_url)
     sizes = tuple(str(Size.parse(size)) for size in options["sizes"].split(",") if size)
     memory_limit_bytes = None if options["memory_limit"] is None else int(options["memory_limit"] * 2**30)
+    limits = read_limits(os.environ)
     chosen = choose_devices(devices)
     settings = [
         WorkerSettings(
@@ -93,6 +95,7 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
             chunks_in_flight=options["chunks_in_flight"],
             drain_timeout_s=options["drain_timeout"],
             log_level=log_level,
+            limits=limits,
         )
         for device, port in zip(chosen, metrics_ports(options["metrics_port"], len(chosen)), strict=True)
     ]
@@ -128,10 +131,11 @@ def devices(as_json: bool) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit code. An error is one line, with ``--debug`` a traceback before it."""
     given = sys.argv[1:] if arguments is None else arguments
-    return _guarded(lambda: command.main(given, prog_name=PROGRAM, standalone_mode=False), debug="--debug" in given)
+    return _guarded(lambda: command.main(given, prog_name=PROGRAM, standalone_mode=False), given)
 
 
-def _guarded(run: Callable[[], Any], *, debug: bool) -> int:
+def _guarded(run: Callable[[], Any], given: list[str]) -> int:
+    debug, secrets = "--debug" in given, secrets_of(os.environ, *given)
     try:
         return int(run() or 0)
     except click.exceptions.Exit as exc:
@@ -143,13 +147,13 @@ def _guarded(run: Callable[[], Any], *, debug: bool) -> int:
         return 1
     except FleetError as exc:
         if debug:
-            traceback.print_exc()
-        click.echo(f"{PROGRAM}: {without_passwords(str(exc))}", err=True)
+            click.echo(current_traceback(secrets), err=True)
+        click.echo(f"{PROGRAM}: {without_secrets(str(exc), secrets)}", err=True)
         return exc.exit_code
     except Exception as exc:  # a fault of this program, or of the system, that nobody foresaw
         if debug:
-            traceback.print_exc()
-        what = without_passwords(f"{type(exc).__name__}: {exc}")
+            click.echo(current_traceback(secrets), err=True)
+        what = without_secrets(f"{type(exc).__name__}: {exc}", secrets)
         click.echo(f"{PROGRAM}: failed in a way nobody foresaw, --debug shows where: {what}", err=True)
         return FleetError.exit_code
 

@@ -12,8 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from ddim_core.errors import InputError
-from workers.logs import public_url
+from ddim_core.broker_url import check_broker_url
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -32,19 +31,17 @@ class Board:
             InputError: The URL is none that Redis has.
         """
         self.url = url
-        try:
-            # One retry, because a restart of Redis leaves stale connections in the pool.
-            self.redis = redis.Redis.from_url(
-                url,
-                decode_responses=True,
-                encoding_errors="replace",  # anyone can put into the queue what is no text
-                socket_timeout=5,
-                socket_connect_timeout=3,
-                health_check_interval=15,
-                retry=Retry(NoBackoff(), 1),
-            )
-        except ValueError as exc:
-            raise InputError(f"the broker must be a redis:// URL, got {public_url(url)}: {exc}") from exc
+        check_broker_url(url)
+        # One retry, because a restart of Redis leaves stale connections in the pool.
+        self.redis = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            encoding_errors="replace",  # anyone can put into the queue what is no text
+            socket_timeout=5,
+            socket_connect_timeout=3,
+            health_check_interval=15,
+            retry=Retry(NoBackoff(), 1),
+        )
         self._silent_until = 0.0
         self._down = False
 

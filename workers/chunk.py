@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.manifest import ChunkStats
 from ddim_core.contracts.plan import ChunkItem, Priority, chunk_items
 from ddim_core.contracts.queue import ChunkMessage
@@ -20,6 +21,7 @@ from ddim_core.errors import (
     DeviceError,
     HostError,
     InputError,
+    LimitExceededError,
     OutputError,
     RunHaltedError,
     RunNotFoundError,
@@ -127,6 +129,8 @@ class ChunkWorker:
     """Called when the device failed, which a new process may cure."""
     cancels: CancelWatch = field(default_factory=CancelWatch)
     stores: StoreWatch = field(default_factory=StoreWatch)
+    limits: Limits = NO_LIMITS
+    """What the operator allows; beyond it, images become failed rows."""
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
     """Messages so far."""
@@ -203,6 +207,8 @@ class ChunkWorker:
         except WorkerEndsError:
             attempt.tally.excuse(attempt.chunk)
             self._queue_again(attempt, message, front=True)
+        except LimitExceededError as exc:
+            self._commit_as_failed(attempt, exc)
         except (StorageError, CancelledError, RunHaltedError, RunNotFoundError):
             attempt.tally.excuse(attempt.chunk)
             raise
@@ -214,12 +220,14 @@ class ChunkWorker:
                 self.on_device_error()
 
     def _make(self, attempt: Attempt) -> None:
-        items, kept = attempt.items(), attempt.kept()
         plan = attempt.run.plan
+        if broken := list(self.limits.run_faults(plan.request_count, plan.image_count)):
+            raise LimitExceededError("; ".join(broken))
+        items, kept = attempt.items(), attempt.kept()
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
-            self.samplers.prepare(loaded, plan)
+            self.samplers.prepare(loaded, plan, self.limits)
             records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number)
             maker = ChunkMaker(
                 attempt.run.folder,
@@ -231,6 +239,7 @@ class ChunkWorker:
                 Progress(attempt.tally, attempt.chunk, self.meter, made=len(kept.rows)),
                 stores=self.stores,
                 last=attempt.number >= MAX_ATTEMPTS,
+                limits=self.limits,
             )
             missing = kept.missing(items)
             with self.cancels.over(attempt.run.folder, maker.stop):

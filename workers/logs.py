@@ -5,38 +5,43 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from urllib.parse import urlsplit, urlunsplit
+from collections.abc import Sequence
+
+from ddim_core.hiding import without_secrets
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _NEEDS_QUOTES = re.compile(r'[\s="]')
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+@")
 
 
 class KeyValueFormatter(logging.Formatter):
     """Prints a record as time, level, message, then what ``extra`` carried as ``key=value``, ``action`` first."""
 
-    def __init__(self, device: str) -> None:
-        """Prefix every line with ``device``, so that the lines of several processes can be told apart."""
+    def __init__(self, device: str, secrets: Sequence[str] = ()) -> None:
+        """Prefix every line with ``device``, so that the lines of several processes can be told apart.
+
+        None of the ``secrets`` is ever printed, whoever logs it.
+        """
         super().__init__(f"%(asctime)s %(levelname)s [{device}] %(message)s", "%Y-%m-%dT%H:%M:%S")
+        self._secrets = tuple(secrets)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Return the line without a traceback."""
         data = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         first = {"action": data.pop("action")} if "action" in data else {}
         pairs = (f"{name}={_quoted(str(value))}" for name, value in {**first, **data}.items())
-        return without_passwords(" ".join([super().formatMessage(record), *pairs]))
+        return " ".join([super().formatMessage(record), *pairs])
 
-    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's own name
-        """Return the traceback, which may quote a URL."""
-        return without_passwords(super().formatException(ei))  # type: ignore[arg-type]
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and the traceback if there is one, without secrets: exceptions of libraries quote URLs."""
+        return without_secrets(super().format(record), self._secrets)
 
 
-def set_up_logging(level: str, device: str) -> None:
+def set_up_logging(level: str, device: str, secrets: Sequence[str] = ()) -> None:
     """Send the records of this process to standard error; Celery's and kombu's only from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(KeyValueFormatter(device))
+    handler.setFormatter(KeyValueFormatter(device, secrets))
     if level != "DEBUG":
         handler.addFilter(_without_lost_connections)
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -50,17 +55,6 @@ def _without_lost_connections(record: logging.LogRecord) -> bool:
     if record.name.startswith("celery.worker.consumer") and record.levelno < logging.CRITICAL:
         record.exc_info = None
     return True
-
-
-def without_passwords(text: str) -> str:
-    """Return ``text`` with the password of every URL in it replaced."""
-    return _URL_PASSWORD.sub(r"\1***@", text)
-
-
-def public_url(url: str) -> str:
-    """Return a URL as it may be shown: without its password and its query, which may hold another."""
-    parts = urlsplit(url)
-    return without_passwords(urlunsplit(parts._replace(query="", fragment="")))
 
 
 def _quoted(value: str) -> str:

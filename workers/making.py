@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import ChunkItem
 from ddim_core.contracts.sample import SampledImage
-from ddim_core.errors import DeviceError, FleetError, SampleError, StorageError
+from ddim_core.errors import DeviceError, FleetError, LimitExceededError, SampleError, StorageError
 from ddim_core.storage.image_names import image_path
 from ddim_core.storage.run_folder import RunFolder, file_entry, latents_path, shard_path
 from workers.encode import encode_image, encode_latents
@@ -46,6 +47,8 @@ class ChunkMaker:
     progress: Progress
     stores: StoreWatch = field(default_factory=StoreWatch)
     last: bool = False
+    limits: Limits = NO_LIMITS
+    """An image whose request is beyond them becomes a failed row."""
     _room: threading.Semaphore = field(init=False)
     _ended_by: BaseException | None = field(default=None, init=False)
     _stopped_by: FleetError | None = field(default=None, init=False)
@@ -107,6 +110,7 @@ class ChunkMaker:
     def _start(self, item: ChunkItem) -> Future[Made]:
         made: Future[Made] = Future()
         try:
+            self._refuse_beyond_limits(item)
             item = item.model_copy(update={"spec": with_picture(item.spec, self._read)})
             sampled = self.loaded.sampler.submit(item.spec)
         except FleetError as exc:
@@ -117,6 +121,12 @@ class ChunkMaker:
         if self._stopped_by is not None:  # ``stop`` may have looked a moment before
             sampled.cancel()
         return made
+
+    def _refuse_beyond_limits(self, item: ChunkItem) -> None:
+        """Raise LimitExceededError for a request that this fleet's producers would refuse: another may have sent it."""
+        broken = [f"{name} {rule}" if name else rule for name, rule in self.limits.faults(item.request)]
+        if broken:
+            raise LimitExceededError("; ".join(broken))
 
     def _encode_later(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
         """Leave the sampler's thread at once: it has a device to feed."""

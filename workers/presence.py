@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from redis import Redis
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, WorkerState, worker_key
 from ddim_core.contracts.sample import Counters
 from ddim_core.version import __version__
@@ -53,7 +54,7 @@ class Meter:
 class Presence:
     """Writes this worker's report, which expires when the worker is gone."""
 
-    def __init__(  # noqa: PLR0913 - each is a source of the report
+    def __init__(  # noqa: PLR0913 - what it tells comes from as many places
         self,
         board: Board,
         worker_id: str,
@@ -63,8 +64,9 @@ class Presence:
         chunks: Callable[[], tuple[str, ...]],
         samplers: Samplers,
         troubles: Callable[[], tuple[str, ...]] = tuple,
+        limits: Limits = NO_LIMITS,
     ) -> None:
-        """Report what ``meter``, ``chunks``, ``samplers`` and ``troubles`` say at the time."""
+        """Report what ``meter``, ``chunks``, ``samplers`` and ``troubles`` say at the time, and the ``limits``."""
         self._board = board
         self._worker_id = worker_id
         self._device = device
@@ -72,6 +74,7 @@ class Presence:
         self._chunks = chunks
         self._samplers = samplers
         self._troubles = troubles
+        self._limits = limits
         self._seen = Counters()
         self._state: WorkerState = "starting"
         self._report_lock = threading.Lock()
@@ -126,6 +129,7 @@ class Presence:
             memory_shortages=now.memory_shortages,
             troubles=self._troubles(),
             version=__version__,
+            limits=self._limits,
         )
 
 

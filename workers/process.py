@@ -16,15 +16,17 @@ from celery.platforms import SecurityWarning
 from celery.worker import state as celery_state
 from pydantic import ValidationError
 
+from ddim_core.broker_url import secrets_of
 from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
+from ddim_core.hiding import public_url
 from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.draining import GIVE_BACK_SIGNAL, Drain
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
-from workers.logs import public_url, set_up_logging
+from workers.logs import set_up_logging
 from workers.metrics import MetricsServer
 from workers.outbox import Outbox
 from workers.periodic import Periodic
@@ -92,6 +94,7 @@ class WorkerProcess:
             requeue=lambda message, priority, front: self._outbox.chunks([message], priority, front=front),
             on_device_error=self._restart,
             stores=self._stores,
+            limits=self._settings.limits,
         )
 
     def _make_presence(self) -> Presence:
@@ -103,6 +106,7 @@ class WorkerProcess:
             chunks=self._leases.chunks,
             samplers=self._samplers,
             troubles=self._stores.lines,
+            limits=self._settings.limits,
         )
 
     def _make_metrics(self) -> MetricsServer | None:
@@ -223,9 +227,10 @@ def main() -> int:
     try:
         settings = WorkerSettings.model_validate_json(sys.stdin.buffer.read())
     except ValidationError as exc:
-        print(f"settings on standard input must be those of a worker: {exc}", file=sys.stderr)  # noqa: T201
+        faults = exc.errors(include_input=False, include_url=False)  # the input holds the broker's password
+        print(f"settings on standard input must be those of a worker, got: {faults}", file=sys.stderr)  # noqa: T201
         return EXIT_UNUSABLE
-    set_up_logging(settings.log_level, settings.device.label)
+    set_up_logging(settings.log_level, settings.device.label, secrets_of(os.environ, settings.broker_url))
     if settings.parent_pid:
         _die_with(settings.parent_pid)
     if settings.device.cores:

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from ddim_core.broker_url import secrets_of
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.record import FAILED, SUCCESS, Record, encoding_of, spec_of
 from ddim_core.contracts.replay import COMPLAINT, REPLAYED, ReplayOrder
@@ -129,7 +130,7 @@ def main() -> int:
         os.environ.update(device.environment)  # before MindSpore is imported, which the sampler's own thread does
         if device.cores:
             os.sched_setaffinity(0, device.cores)
-        set_up_logging("WARNING", device.label)
+        set_up_logging("WARNING", device.label, secrets_of(os.environ))
         with (Path(order.folder) / REPLAYED).open("x", encoding="utf-8") as rows:
             for row in replayed(order, device):
                 rows.write(json.dumps(asdict(row)) + "\n")

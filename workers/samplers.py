@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import ModelRef, RunPlan
 from ddim_core.contracts.sample import Counters, Sampler, Size
 
@@ -90,14 +91,14 @@ class Samplers:
                 self._lent_alone = False
                 self._changed.notify_all()
 
-    def prepare(self, loaded: LoadedSampler, plan: RunPlan) -> None:
-        """Have compiled what the run's samples need; returns when that is done.
+    def prepare(self, loaded: LoadedSampler, plan: RunPlan, limits: Limits = NO_LIMITS) -> None:
+        """Have compiled what those of the run's samples need that are within the limits; returns when that is done.
 
         Raises:
             DeviceError: The device failed.
         """
         with self._warm_up():
-            sizes = [Size.parse(size) for size in plan.sizes]
+            sizes = [size for size in map(Size.parse, plan.sizes) if limits.allows_size(size)]
             loaded.sampler.prepare(sizes, thresholding=plan.thresholding, inverting=plan.inverting)
 
     def counters(self) -> Counters:

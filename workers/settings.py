@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.queue import DEFAULT_QUEUE
 from ddim_core.contracts.sample import SIZE_PATTERN
 
@@ -80,6 +81,8 @@ class WorkerSettings(SamplerSettings):
     chunks_in_flight: int = Field(default=CHUNKS_IN_FLIGHT, ge=1)
     drain_timeout_s: float = Field(default=DRAIN_TIMEOUT_S, ge=0.0)
     """How long chunks in hand may go on after a signal to end; then they are given back."""
+    limits: Limits = Limits()
+    """What the operator allows requests and runs to ask for."""
     log_level: str = "INFO"
     pulse_descriptor: int | None = Field(default=None, ge=0)
     """A pipe to the launcher for signs of life; None: there is none."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from celery import Celery
 from pydantic import BaseModel, ValidationError
 
 from ddim_core.contracts.queue import FINISH_RUN_TASK, SAMPLE_CHUNK_TASK, ChunkMessage, FinishMessage, celery_options
 from workers.settings import WorkerSettings
-from workers.transport import SCHEMES, TRANSPORT
+from workers.transport import TRANSPORT
 
 log = logging.getLogger(__name__)
 Message = TypeVar("Message", bound=BaseModel)
@@ -24,12 +22,7 @@ def make_app(settings: WorkerSettings) -> Celery:
     app = Celery("ddim-fleet", set_as_current=False)
     app.conf.update(celery_options(settings.broker_url, settings.queue))
     app.conf.update(worker_enable_remote_control=False, worker_send_task_events=False)
-    broker = urlsplit(settings.broker_url)
-    if broker.scheme in SCHEMES:
-        app.conf.broker_transport = TRANSPORT
-    if broker.scheme == "rediss" and "ssl_cert_reqs" not in broker.query:
-        # kombu knows the scheme by its own transport only, and would then talk to the port without TLS.
-        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    app.conf.broker_transport = TRANSPORT
     return app
 
 

@@ -18,8 +18,6 @@ from kombu.transport import redis, virtual
 log = logging.getLogger(__name__)
 
 TRANSPORT = "workers.transport:Transport"
-SCHEMES = ("redis", "rediss")
-"""Broker URLs that it serves."""
 
 _REQUIRED = ("body", "headers", "properties")
 

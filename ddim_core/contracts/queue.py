@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ddim_core.broker_url import kombu_url
+from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.plan import Priority
 
 SAMPLE_CHUNK_TASK = "ddim_fleet.sample_chunk"
@@ -64,8 +66,10 @@ def queues_of(queue: str) -> list[str]:
 
 def celery_options(broker_url: str, queue: str = DEFAULT_QUEUE) -> dict[str, Any]:
     """Return Celery's configuration: JSON, late acknowledgement, no results, a connection that notices its death."""
+    url, tls = kombu_url(broker_url)
     return {
-        "broker_url": broker_url,
+        "broker_url": url,
+        **({} if tls is None else {"broker_use_ssl": tls}),
         "task_default_queue": queue,
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -198,3 +202,5 @@ class WorkerReport(BaseModel):
     troubles: tuple[str, ...] = ()
     """A line for each store that it waits for: what failed, where and why."""
     version: str = ""
+    limits: Limits = Limits()
+    """What it makes no image beyond; older workers name none."""

@@ -30,8 +30,9 @@ def tell_plan(
         InputError: The run of ``--speed-from`` cannot be used, or what ``prepared`` refuses.
     """
     earlier = measured(RunFolder(given["speed_from"])) if given["speed_from"] else None
-    workload = workload_of(read_rows(*prompts), source_of(*prompts), options)
-    estimate: Estimate = estimated(workload, options, earlier, _reports(broker))
+    reports = _reports(broker)
+    workload = workload_of(read_rows(*prompts), source_of(*prompts), options, reports)
+    estimate: Estimate = estimated(workload, options, earlier, reports)
     click.echo(json.dumps(asdict(estimate)) if given["as_json"] else estimate_text(estimate))
     click.echo("nothing was written or queued", err=True)
 

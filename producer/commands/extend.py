@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
 
+from ddim_core.contracts.limits import read_limits
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option, defaults_of, lists_of, request_options
@@ -27,7 +29,7 @@ def command(run_url: str, prompts: tuple[str, ...], *, take_over: bool, broker: 
     place of those. No custom_id may be one that the run has.
     """
     folder = RunFolder(run_url)
-    more = More(read_rows(*prompts), source_of(*prompts), defaults_of(given), lists_of(given))
+    more = More(read_rows(*prompts), source_of(*prompts), defaults_of(given), lists_of(given), read_limits(os.environ))
     added = extend(folder, more, Broker(broker), take_over=take_over)
     images, chunks = counted(added.image_count, "image"), counted(added.chunk_count, "chunk")
     click.echo(f"added {images} in {chunks} to {folder.url}", err=True)

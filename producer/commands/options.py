@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 import click
 
+from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker
 from ddim_core.contracts.image_encoding import DEFAULT_QUALITY, ImageFormat, chosen_encoding
+from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.plan import Container, Priority
+from ddim_core.contracts.queue import DEFAULT_BROKER_URL
 from ddim_core.contracts.request import Request
 from ddim_core.errors import InputError
 from producer.inputs.lists import read_lists
@@ -37,9 +41,10 @@ def broker_option(function: Decorated) -> Decorated:
     """Add ``--broker``."""
     return click.option(
         "--broker",
-        envvar="DDIM_FLEET_BROKER",
+        callback=lambda _, __, given: named_broker(given, os.environ),
         metavar="URL",
-        help="Redis between producer and workers; also DDIM_FLEET_BROKER. [default: redis://127.0.0.1:6379/0]",
+        help=f"Redis between producer and workers; also {BROKER_VARIABLE}, or the URL in the file that "
+        f"{BROKER_FILE_VARIABLE} names. [default: {DEFAULT_BROKER_URL}]",
     )(function)
 
 
@@ -90,6 +95,7 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
         defaults=defaults_of(given),
         lists=lists_of(given),
         results=given["results"],
+        limits=read_limits(os.environ),
     )
 
 

@@ -16,8 +16,8 @@ import click
 import pytest
 import yaml
 
+from ddim_core.broker_url import BROKER_VARIABLE
 from producer.main import COMMANDS
-from workers.__main__ import BROKER_VARIABLE
 from workers.__main__ import command as worker_command
 
 ROOT = Path(__file__).parents[3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ddim_core.errors import BrokerError, InputError
-from producer.broker import Broker, without_password
+from producer.broker import Broker
 
 
 @pytest.mark.parametrize(
@@ -13,13 +13,11 @@ from producer.broker import Broker, without_password
     [
         ("redis://h:1/0", "redis://h:1/0"),
         ("redis://:pw@h:1/0", "redis://:***@h:1/0"),
-        ("rediss://me:p@w@h/0?password=pw", "rediss://me:***@h/0"),
-        ("redis://h/0?password=pw", "redis://h/0"),
+        ("rediss://me:p@w@h/0?ssl_cert_reqs=none", "rediss://me:***@h/0"),
     ],
 )
 def test_a_password_is_not_shown(url: str, expected: str) -> None:
-    """Wherever it stands in the URL."""
-    assert without_password(url) == expected
+    """What is left says which Redis it is."""
     assert Broker(url).shown_url == expected
 
 

@@ -59,6 +59,7 @@ def test_the_broker_is_that_of_the_command_line(tmp_path: Path, monkeypatch: pyt
 def test_requests_from_python_may_stand_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As lines of a file may; lists of the run serve all of them."""
     monkeypatch.setattr(Broker, "ping", lambda broker: None)
+    monkeypatch.setattr(Broker, "workers", lambda broker: [])
     monkeypatch.setattr("producer.submission.enqueue", lambda folder, plan, broker: plan.chunk_count)
     requests = [{"prompt": "a {colour} star", "sweep": {"seed": [1, 2]}}, {"prompt": "a {{circle}}"}]
     run = Client().submit(requests, out=str(tmp_path / "out"), lists={"colour": ["red", "blue"]}, results=True)

@@ -247,7 +247,11 @@ def test_a_process_that_does_not_end_in_its_time_is_killed(listening: Listening)
     ("arguments", "exit_code", "line"),
     [
         (["--devices", "gpu:1"], 1, "--devices must be one of auto, npu"),
-        (["--broker", "amqp://localhost"], 1, "the broker must be a redis:// URL, got amqp://localhost"),
+        (
+            ["--broker", "amqp://localhost"],
+            1,
+            "the broker's URL must start with redis:// or rediss://, got 'amqp://localhost'",
+        ),
         (["--slots", "0"], 1, "0 is not in the range"),
         (["surprise"], 1, "No such command"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.sample import SampledImage, SampleSpec
 from ddim_core.errors import DeviceError, InputError, RunHaltedError, SampleError, StorageError
@@ -40,6 +41,7 @@ def make(sampler: ScriptedSampler, folder: Path, encoders: ThreadPoolExecutor, *
         tally,
         Progress(tally, 0, Meter()),
         last=bool(options.get("last")),
+        limits=limits if isinstance(limits := options.get("limits"), Limits) else NO_LIMITS,
     )
 
 
@@ -59,6 +61,21 @@ def test_an_image_that_fails_alone_is_a_failed_row(
     assert [row.record.status for row in rows].count(FAILED) == 1
     assert (rows[2].record.error_class, rows[2].record.error_message) == (type(error).__name__, str(error))
     assert rows[2].image is None and rows[2].record.sha256 is None
+
+
+def test_an_image_beyond_the_operators_limits_is_a_failed_row_and_never_sampled(
+    tmp_path: Path, encoders: ThreadPoolExecutor
+) -> None:
+    """Another version's producer may have queued it, or none at all; the row has rule and value."""
+    sampler = ScriptedSampler()
+    limits = Limits(max_num_inference_steps=1, max_side_px=1)
+    rows = make(sampler, tmp_path, encoders, limits=limits).make(items(6))
+    assert {row.record.status for row in rows} == {FAILED}
+    assert {row.record.error_class for row in rows} == {"LimitExceededError"}
+    message = rows[0].record.error_message or ""
+    assert message.startswith("num_inference_steps must be at most 1 on this fleet, got "), message
+    assert "; height must be at most 1 px on this fleet, got " in message
+    assert sampler.submitted == []
 
 
 @pytest.mark.parametrize("error", [DeviceError("lost"), CancelledError("closed"), StorageError("away")])

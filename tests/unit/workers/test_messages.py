@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import ssl
 
 import pytest
 
@@ -118,11 +119,17 @@ def test_the_app_takes_json_only_and_our_transport() -> None:
     assert app.conf.task_acks_late and not app.conf.worker_enable_remote_control
 
 
-@pytest.mark.parametrize("query", ["", "?ssl_cert_reqs=CERT_NONE"])
-def test_a_broker_with_tls_is_spoken_to_with_tls(query: str) -> None:
-    """Also through our transport, whose name kombu does not know."""
+@pytest.mark.parametrize(
+    ("query", "verified"), [("", True), ("?ssl_cert_reqs=required", True), ("?ssl_cert_reqs=none", False)]
+)
+def test_a_broker_with_tls_is_spoken_to_with_tls(query: str, verified: bool) -> None:
+    """Also through our transport, whose name kombu does not know; and kombu alone would verify nobody."""
     settings = SETTINGS.model_copy(update={"broker_url": f"rediss://host{query}"})
-    assert make_app(settings).connection_for_read().ssl
+    tls = make_app(settings).connection_for_read().ssl
+    assert tls == {
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if verified else ssl.CERT_NONE,
+        "ssl_check_hostname": verified,
+    }
 
 
 def test_settings_do_not_show_the_broker() -> None:

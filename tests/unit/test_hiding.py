@@ -1,0 +1,64 @@
+"""Secrets are replaced wherever text is shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddim_core.hiding import current_traceback, public_url, without_passwords, without_secrets
+
+SECRET = "hunter2-secret"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("rediss://user:s3cr:et@host", "rediss://user:***@host"),
+        ("REDISS://user:s3@cr@et@host", "REDISS://user:***@host"),
+        ("could not reach redis://u:p@h/0 and http://a:b@c", "could not reach redis://u:***@h/0 and http://a:***@c"),
+        ("redis://h/0?password=secret&db=1", "redis://h/0?password=***&db=1"),
+        ("https://h/k?X-Amz-Security-Token=abc", "https://h/k?X-Amz-Security-Token=***"),
+        ("http://127.0.0.1:9000/bucket/a@b", "http://127.0.0.1:9000/bucket/a@b"),
+        ("file:///data/run", "file:///data/run"),
+    ],
+)
+def test_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:
+    """Wherever they stand in a line, and whatever signs they hold."""
+    assert without_passwords(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:1/0?password=secret", "redis://h:1/0"),
+        ("redis://u:secret@h:1/0", "redis://u:***@h:1/0"),
+        ("redis://u:se@cret@h:1/0", "redis://u:***@h:1/0"),
+        ("redis://u:se/cret@h:1/0", "redis://***"),
+        ("redis://u:se?cret@h:1/0", "redis://***"),
+        ("redis://[::1/0", "redis://[::1/0"),
+        ("h:1", "h:1"),
+    ],
+)
+def test_a_public_url_has_no_password_and_no_query(url: str, shown: str) -> None:
+    """One that was not encoded as it must be is not taken apart at the wrong sign."""
+    assert public_url(url) == shown
+
+
+def test_a_known_secret_is_not_shown_in_any_form_of_text() -> None:
+    """Longer ones first, since one may be part of another."""
+    text = f"{SECRET}-long {{'password': '{SECRET}'}}"
+    assert without_secrets(text, (f"{SECRET}-long", SECRET)) == "*** {'password': '***'}"
+
+
+def test_a_traceback_shows_no_secret_of_any_exception_in_its_chain() -> None:
+    """Libraries put into their messages what they were given."""
+    try:
+        try:
+            raise ValueError(f"cannot parse {SECRET}")
+        except ValueError as exc:
+            raise RuntimeError(f"no redis://u:{SECRET}@h") from exc
+    except RuntimeError:
+        shown = current_traceback([SECRET])
+    assert SECRET not in shown
+    assert "ValueError: cannot parse ***" in shown
+    assert shown.endswith("RuntimeError: no redis://u:***@h")
