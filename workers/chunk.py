@@ -76,15 +76,15 @@ class Attempt:
             StorageError: The store failed, which says nothing of the file.
         """
         try:
-            items = list(chunk_items(self.run.plan, self.chunk, self.run.folder.read_chunk(self.chunk)))
+            lines = self.run.folder.read_chunk(self.chunk)
+            self._check_count(sum(line.image_count for line in lines))  # before a number too large fills the memory
+            return list(chunk_items(self.run.plan, self.chunk, lines))
         except OutputError:  # the bucket is gone, or its credentials
             raise
         except (StorageError, InputError) as exc:
             if isinstance(exc, StorageError) and not isinstance(exc.__cause__, FileNotFoundError | ValidationError):
                 raise
             raise ChunkDamagedError(str(exc)) from exc
-        self._check_count(len(items))
-        return items
 
     def kept(self) -> Kept:
         """Return what is good of the chunk already, if its failed images are to be made again.
@@ -145,13 +145,14 @@ class ChunkWorker:
             return self._leave(message)
         tally = Tally(self.board, message.run_id)
         lease = tally.keys.lease(message.chunk)
-        if not self.leases.take(lease):
+        if not self.leases.take(lease, noted_in=tally.keys.in_hand):
             log.debug("another worker is at this chunk", extra={"action": "chunk_held", **message.model_dump()})
             return None
         try:
             self._with_lease(message, tally)
         except RunNotFoundError as exc:
             self.runs.forget(message.run_url, message.run_id)
+            tally.put_down(message.chunk)
             log.error(
                 "a chunk was dropped, because its run cannot be seen from here",
                 extra={"action": "run_not_found", "chunk": message.chunk, "error": str(exc)},
@@ -192,12 +193,18 @@ class ChunkWorker:
     def _with_lease(self, message: ChunkMessage, tally: Tally) -> None:
         run = self.runs.fresh(message.run_url, message.run_id)
         if message.chunk >= run.plan.chunk_count:
-            log.error("a message named a chunk that the run does not have", extra={"action": "no_such_chunk"})
+            tally.put_down(message.chunk)
+            log.error(
+                "a message named a chunk that the run does not have",
+                extra={"action": "no_such_chunk", **message.model_dump()},
+            )
         elif run.commits.has(message.chunk):
             self._committed(run, tally.settle(message.chunk))
         elif run.folder.halted() is None:
             tally.register(run.folder.url)
             self._attempt(Attempt(run, message.chunk, tally, tally.begin(message.chunk)), message)
+        else:
+            tally.put_down(message.chunk)
 
     def _attempt(self, attempt: Attempt, message: ChunkMessage) -> None:
         try:
@@ -299,12 +306,12 @@ class ChunkWorker:
                 extra={"action": "chunk_damaged", **attempt.facts(), "error": str(exc)},
             )
         folder = attempt.run.folder
-        left = set(range(attempt.run.plan.chunk_count)) - attempt.run.commits.chunks()
-        if left <= attempt.tally.tried(MAX_ATTEMPTS):
+        left = attempt.run.commits.left(attempt.run.plan.chunk_count)
+        if left <= len(attempt.tally.tried(MAX_ATTEMPTS) - attempt.run.commits.chunks()):
             folder.cancel()
             log.error(
                 "a run was stopped, as the files of all chunks that are left are damaged; mend them, then resume it",
-                extra={"action": "run_stopped", **attempt.facts(), "chunks": len(left), "error": str(exc)},
+                extra={"action": "run_stopped", **attempt.facts(), "chunks": left, "error": str(exc)},
             )
 
     def _refuse(self, attempt: Attempt, message: ChunkMessage, exc: CheckpointError | HostError) -> None:

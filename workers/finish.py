@@ -80,11 +80,11 @@ class Finisher:
             self._leases.release(tally.keys.finishing)
 
     def _write(self, run: OpenRun) -> bool:
-        missing = set(range(run.plan.chunk_count)) - run.commits.chunks()
+        missing = run.commits.left(run.plan.chunk_count)
         if missing:
             log.info(
                 "a run is not whole yet",
-                extra={"action": "run_incomplete", "run": run.plan.run_id, "missing": len(missing)},
+                extra={"action": "run_incomplete", "run": run.plan.run_id, "missing": missing},
             )
             return False
         contents = Contents()

@@ -8,8 +8,9 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ddim_core.contracts.plan import ChunkItem
+from ddim_core.contracts.plan import ChunkItem, image_key
 from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.storage.image_names import IMAGE_PATH
 from ddim_core.storage.run_folder import RunFolder, shard_path
 from workers.records import Made
 
@@ -35,8 +36,8 @@ class Kept:
 def read_kept(folder: RunFolder, chunk: int) -> Kept:
     """Return what is good of a chunk; nothing, if it has no part yet.
 
-    A row counts if its image is there as the row says. An attempt that was interrupted may have replaced the shard
-    already, which then holds these images, too.
+    A row counts if it has the key and the place that it must have, and its image is there as it says. An attempt that
+    was interrupted may have replaced the shard already, which then holds these images, too.
 
     Raises:
         StorageError: The store failed, or the part is damaged.
@@ -45,12 +46,20 @@ def read_kept(folder: RunFolder, chunk: int) -> Kept:
         records = folder.read_records(chunk)
     except FileNotFoundError:
         return Kept()
-    made = [record for record in records if record.status == SUCCESS]
     attempts = max((record.attempts for record in records if record.status != SUCCESS), default=0)
     shard = shard_path(chunk)
+    made = [
+        record
+        for position, record in enumerate(records)
+        if record.status == SUCCESS and record.key == image_key(chunk, position) and _is_ours(record.path, shard)
+    ]
     in_shard = _members(folder, shard) if any(record.path == shard for record in made) else {}
     rows = [_row(folder, record, in_shard if record.path == shard else None) for record in made]
     return Kept({row.record.key: row for row in rows if row is not None}, attempts)
+
+
+def _is_ours(path: str | None, shard: str) -> bool:
+    return path is not None and (path == shard or IMAGE_PATH.fullmatch(path) is not None)
 
 
 def _row(folder: RunFolder, record: Record, in_shard: Mapping[str, bytes] | None) -> Made | None:

@@ -11,16 +11,23 @@ import threading
 
 from redis import Redis
 
-from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, LEASES_PATTERN, RECONCILER_LOCK
+from ddim_core.contracts.queue import LEASE_RENEW_S, LEASE_S, LEASES_PATTERN, NOTES_S, RECONCILER_LOCK
 from workers.board import Board
 from workers.periodic import Periodic
 
 log = logging.getLogger(__name__)
 
-_RENEW = """
+_NOTE = "redis.call('sadd', KEYS[2], ARGV[3]) redis.call('expire', KEYS[2], ARGV[4])"
+_TAKE = f"""
+if not redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+if KEYS[2] then {_NOTE} end
+return 1
+"""
+_RENEW = f"""
 local holder = redis.call('get', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('set', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if KEYS[2] and not holder then {_NOTE} end
 return 1
 """
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
@@ -49,7 +56,7 @@ class Leases:
         self._board = board
         self._holder = holder
         self._lease_ms = int(lease_s * 1000)
-        self._held: set[str] = set()
+        self._held: dict[str, str | None] = {}
         self._lock = threading.Lock()
         self._renewal = Periodic("leases", renew_s, self.renew)
 
@@ -61,24 +68,26 @@ class Leases:
         """Stop renewing; what is still held expires."""
         self._renewal.stop()
 
-    def take(self, key: str) -> bool:
-        """Return whether the lease is now this caller's; without Redis it is, as nobody can say otherwise."""
+    def take(self, key: str, *, noted_in: str | None = None) -> bool:
+        """Return whether the lease is now this caller's; without Redis it is, as nobody can say otherwise.
+
+        Its chunk, with which the key ends, is put into the set ``noted_in`` in the same moment: a worker that dies in
+        the next one leaves a note of what it had.
+        """
         with self._lock:
             if key in self._held:
                 return False
-            self._held.add(key)
-        taken = self._board.ask(
-            lambda redis: bool(redis.set(key, self._holder, nx=True, px=self._lease_ms)), otherwise=True
-        )
+            self._held[key] = noted_in
+        taken = self._board.ask(lambda redis: bool(self._eval(redis, _TAKE, key, noted_in)), otherwise=True)
         if not taken:
             with self._lock:
-                self._held.discard(key)
+                self._held.pop(key, None)
         return taken
 
     def release(self, key: str) -> None:
         """Let the lease go, unless another process has it by now."""
         with self._lock:
-            self._held.discard(key)
+            self._held.pop(key, None)
         self._board.ask(lambda redis: redis.eval(_RELEASE, 1, key, self._holder), otherwise=0)
 
     def held(self) -> tuple[str, ...]:
@@ -97,10 +106,14 @@ class Leases:
             self._renew(key)
 
     def _renew(self, key: str) -> None:
-        renewed = self._board.ask(
-            lambda redis: redis.eval(_RENEW, 1, key, self._holder, str(self._lease_ms)), otherwise=1
-        )
+        noted_in = self._held.get(key)
+        renewed = self._board.ask(lambda redis: self._eval(redis, _RENEW, key, noted_in), otherwise=1)
         if not renewed:
             log.info("another worker is at this chunk too", extra={"action": "lease_lost", "lease": key})
         elif key not in self._held:  # released while it was being renewed
             self.release(key)
+
+    def _eval(self, redis: Redis, script: str, key: str, noted_in: str | None) -> int:
+        keys = [key] if noted_in is None else [key, noted_in]
+        chunk = key.rpartition(":")[2]
+        return int(redis.eval(script, len(keys), *keys, self._holder, str(self._lease_ms), chunk, str(NOTES_S)))

@@ -44,6 +44,15 @@ class QueueView:
         self._next_scan_at = now + max(MIN_INTERVAL_S, COST_FACTOR * (now - began))
         return found
 
+    def first(self, count: int) -> Queued:
+        """Return (run id, chunk) of the ``count`` messages of each priority that workers take next."""
+
+        def look(redis: Redis) -> Queued:
+            items = [item for queue in self._queues for item in redis.lrange(queue, -count, -1)]
+            return frozenset(named for item in items if (named := named_chunk(item)) is not None)
+
+        return self._board.ask(look, otherwise=Queued())
+
     def _scan(self, redis: Redis) -> Queued:
         found: set[tuple[str, int]] = set()
         for queue in self._queues:

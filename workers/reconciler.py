@@ -10,8 +10,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from redis import Redis
+from itertools import islice
 
 from ddim_core.contracts.queue import RECONCILER_LOCK, RUNS_KEY, ChunkMessage, FinishMessage, RunKeys
 from ddim_core.errors import InputError, RunNotFoundError, StorageError
@@ -21,13 +20,21 @@ from workers.outbox import Outbox
 from workers.queue_view import Queued, QueueView
 from workers.runs import OpenRun, Runs
 from workers.tally import Tally
+from workers.whereabouts import Whereabouts
 
 log = logging.getLogger(__name__)
 
 ROUND_INTERVAL_S = 5.0
-LOCK_S = 15.0
+LOCK_S = 10.0
+"""Two rounds: the next process goes on soon after the one with the lock has died."""
+AWAIT_S = 10.0
+"""How long a chunk that was sent ahead of all others may be without a lease, unless its message still waits."""
+FIRST = 1000
+"""How many of the next messages are looked through for those sent ahead, besides twice as many as there are."""
 REQUEUE_S = 30.0
-"""How long a chunk that was queued again is left alone."""
+"""How long a chunk that was lost and queued again is left alone."""
+AHEAD_LIMIT = 100
+"""So many lost chunks of a run, or fewer, are made before all others; more are a lost queue, and join the line."""
 REQUEUES_PER_ROUND = 2000
 """Keeps a round short when a long queue was lost; the next one goes on."""
 UNSEEN_ROUNDS = 30
@@ -41,8 +48,6 @@ class Watch:
     """What the reconciler remembers of one run between rounds."""
 
     committed: set[int] = field(default_factory=set)
-    missing: set[int] = field(default_factory=set)
-    """Chunks that nobody had at the last look."""
     next_listing_at: float = 0.0
     finish_sent_at: float = float("-inf")
     unseen_rounds: int = 0
@@ -60,6 +65,7 @@ class Reconciler:
         self._outbox = outbox
         self._queue_view = queue_view
         self._watches: dict[str, Watch] = {}
+        self._ahead: Queued | None = None
         self._rest = False
 
     def round(self) -> None:
@@ -73,6 +79,7 @@ class Reconciler:
     def _look_after_all(self) -> None:
         listed = self._listed() or {}
         queued = self._queue_view.queued()
+        self._ahead = None
         self._watches = {run_id: self._watches.get(run_id, Watch()) for run_id in listed}
         for run_id, url in listed.items():
             self._look_after(run_id, url, queued)
@@ -125,17 +132,43 @@ class Reconciler:
                 self._board.ask(lambda redis: redis.hdel(RUNS_KEY, run_id), otherwise=0)
 
     def _reconcile(self, run: OpenRun, watch: Watch, queued: Queued | None) -> None:
-        leased, orphans = self._in_hand(run)
-        requeued = self._take_over(run, orphans)
-        if queued is None or requeued:
+        whereabouts = Whereabouts(self._board, run.plan.run_id)
+        in_hand, orphans = whereabouts.in_hand()
+        self._take_over(run, whereabouts, orphans)
+        if queued is None:
             return
-        noted = self._members(_keys(run).committed)
-        seen_to = leased | {chunk for run_id, chunk in queued if run_id == run.plan.run_id}
-        done = watch.committed | noted
+        seen_to = in_hand | {chunk for run_id, chunk in queued if run_id == run.plan.run_id}
+        done = watch.committed | whereabouts.committed()
         if len(done) >= run.plan.chunk_count or len(done | seen_to) < run.plan.chunk_count:
             self._compare_with_store(run, watch, seen_to)
-        else:
-            watch.missing = set()
+
+    def _take_over(self, run: OpenRun, whereabouts: Whereabouts, orphans: set[int]) -> None:
+        """Queue chunks that a worker left behind, before all others, until another has them."""
+        dead = [chunk for chunk in sorted(orphans) if not self._settled(run, chunk)]
+        if not dead:
+            return
+        ours = whereabouts.reserve(dead, AWAIT_S)  # also those that wait: they need no look before that time
+        again = [chunk for chunk in ours if (run.plan.run_id, chunk) not in self._first()]
+        self._send_ahead(run, again)
+        for chunk in again:
+            log.warning(
+                "a chunk in hand has no worker; it is queued again",
+                extra={"action": "chunk_taken_over", **_facts(run, chunk)},
+            )
+
+    def _first(self) -> Queued:
+        """Return the messages that are taken next, in this round's look: among them is every one sent ahead."""
+        if self._ahead is None:
+            sets = [RunKeys(run_id).in_hand for run_id in self._watches]
+            awaited = self._board.ask(lambda redis: sum(map(redis.scard, sets)), otherwise=0)
+            self._ahead = self._queue_view.first(FIRST + 2 * awaited)
+        return self._ahead
+
+    def _settled(self, run: OpenRun, chunk: int) -> bool:
+        if run.commits.has(chunk):
+            Tally(self._board, run.plan.run_id).settle(chunk)
+            return True
+        return False
 
     def _compare_with_store(self, run: OpenRun, watch: Watch, seen_to: set[int]) -> None:
         if time.monotonic() < watch.next_listing_at:
@@ -148,71 +181,27 @@ class Reconciler:
         _list(run, watch)
         if len(watch.committed) >= run.plan.chunk_count:
             return self._finish(run, watch)
-        missing = set(range(run.plan.chunk_count)) - watch.committed - seen_to
-        self._queue_again(run, missing & watch.missing)
-        watch.missing = missing
+        self._queue_again(run, _first_missing(run.plan.chunk_count, watch.committed | seen_to))
         return None
 
-    def _in_hand(self, run: OpenRun) -> tuple[set[int], set[int]]:
-        """Return the chunks in hand: those with a living worker, and those without one that may be queued again."""
-        keys = _keys(run)
-        chunks = sorted(self._members(keys.in_hand))
-
-        def look(redis: Redis) -> list[int]:
-            with redis.pipeline(transaction=False) as pipe:
-                for chunk in chunks:
-                    pipe.exists(keys.lease(chunk))
-                    pipe.exists(keys.requeued(chunk))
-                return list(pipe.execute())
-
-        found = self._board.ask(look, otherwise=[1] * (2 * len(chunks)))
-        leased = {chunk for chunk, exists in zip(chunks, found[0::2], strict=True) if exists}
-        paused = {chunk for chunk, exists in zip(chunks, found[1::2], strict=True) if exists}
-        return leased | paused, set(chunks) - leased - paused
-
-    def _members(self, key: str) -> set[int]:
-        return self._board.ask(lambda redis: {int(chunk) for chunk in redis.smembers(key)}, otherwise=set[int]())
-
-    def _take_over(self, run: OpenRun, orphans: Iterable[int]) -> bool:
-        """Queue chunks whose worker died, before all others."""
-        dead = [chunk for chunk in sorted(orphans) if not self._settled(run, chunk)]
-        for chunk in dead:
-            self._send(run, chunk, front=True)
-            Tally(self._board, run.plan.run_id).put_down(chunk)
-            log.warning(
-                "a chunk in hand has no worker; it is queued again",
-                extra={"action": "chunk_taken_over", **_facts(run, chunk)},
-            )
-        return bool(dead)
-
-    def _settled(self, run: OpenRun, chunk: int) -> bool:
-        if run.commits.has(chunk):
-            Tally(self._board, run.plan.run_id).settle(chunk)
-            return True
-        return False
-
     def _queue_again(self, run: OpenRun, missing: set[int]) -> None:
-        keys = _keys(run)
-        lost = sorted(missing)[:REQUEUES_PER_ROUND]
+        whereabouts = Whereabouts(self._board, run.plan.run_id)
+        lost = whereabouts.missing_again(missing, REQUEUES_PER_ROUND)
+        again = whereabouts.reserve(lost, REQUEUE_S)
+        if not again:
+            return
+        if len(again) <= AHEAD_LIMIT:
+            self._send_ahead(run, again)
+        else:
+            self._outbox.chunks(_messages(run, again), run.plan.priority)
+        extra = {"action": "chunks_queued_again", **_facts(run, again[0]), "count": len(again)}
+        log.warning("lost chunks are queued again, from this one on", extra=extra)
 
-        def free(redis: Redis) -> list[int]:
-            with redis.pipeline(transaction=False) as pipe:
-                for chunk in lost:
-                    pipe.exists(keys.lease(chunk), keys.requeued(chunk))
-                return list(pipe.execute())
-
-        taken = self._board.ask(free, otherwise=[1] * len(lost))
-        again = [chunk for chunk, is_taken in zip(lost, taken, strict=True) if not is_taken]
-        for chunk in again:
-            Tally(self._board, run.plan.run_id).give_back(chunk, REQUEUE_S)
-            self._send(run, chunk)
-        if again:
-            extra = {"action": "chunks_queued_again", **_facts(run, again[0]), "count": len(again)}
-            log.warning("lost chunks are queued again, from this one on", extra=extra)
-
-    def _send(self, run: OpenRun, chunk: int, *, front: bool = False) -> None:
-        message = ChunkMessage(run_url=run.folder.url, run_id=run.plan.run_id, chunk=chunk)
-        self._outbox.chunks([message], run.plan.priority, front=front)
+    def _send_ahead(self, run: OpenRun, chunks: list[int]) -> None:
+        """Queue chunks so that they are taken next, the first one first, and see to it that somebody takes them."""
+        if chunks:
+            self._outbox.chunks(_messages(run, reversed(chunks)), run.plan.priority, front=True)
+            Whereabouts(self._board, run.plan.run_id).await_worker(chunks)
 
     def _let_go(self, run: OpenRun) -> None:
         Tally(self._board, run.plan.run_id).forget()
@@ -237,8 +226,14 @@ def _list(run: OpenRun, watch: Watch) -> None:
     watch.next_listing_at = began + LISTING_COST_FACTOR * cost_s
 
 
-def _keys(run: OpenRun) -> RunKeys:
-    return RunKeys(run.plan.run_id)
+def _first_missing(chunk_count: int, known: set[int]) -> set[int]:
+    """Return the first chunks that are not ``known``: those that this look can queue again, and the next one."""
+    missing = (chunk for chunk in range(chunk_count) if chunk not in known)
+    return set(islice(missing, 2 * REQUEUES_PER_ROUND))
+
+
+def _messages(run: OpenRun, chunks: Iterable[int]) -> list[ChunkMessage]:
+    return [ChunkMessage(run_url=run.folder.url, run_id=run.plan.run_id, chunk=chunk) for chunk in chunks]
 
 
 def _facts(run: OpenRun, chunk: int) -> dict[str, object]:

@@ -7,13 +7,11 @@ import time
 
 from redis import Redis
 
-from ddim_core.contracts.queue import RUNS_KEY, WORKERS_PATTERN, RunKeys, worker_key
+from ddim_core.contracts.queue import NOTES_S, RUNS_KEY, WORKERS_PATTERN, RunKeys, worker_key
 from workers.board import Board
 from workers.presence import Meter
 
 PROGRESS_INTERVAL_S = 0.3
-NOTES_S = 30 * 24 * 3600
-"""How long notes outlast the last worker at a run: forgotten runs must not fill Redis for ever."""
 REFUSALS_EACH = 3
 """How often each living worker must have refused a run's checkpoint before the run is told that nobody has it."""
 REFUSED_FOR_S = 180.0
@@ -60,7 +58,7 @@ class Tally:
         self._board.ask(lambda redis: redis.hincrby(self.keys.attempts, str(chunk), -1), otherwise=0)
 
     def put_down(self, chunk: int) -> None:
-        """Note that the chunk is in the queue again, as if no worker had taken it."""
+        """Note that no worker is at the chunk, and that nobody need follow: it was queued, or is not to be made."""
         self._board.ask(lambda redis: redis.srem(self.keys.in_hand, chunk), otherwise=0)
 
     def give_back(self, chunk: int, pause_s: float) -> None:
@@ -99,13 +97,13 @@ class Tally:
         """Note that the chunk was found committed; return how many chunks are, as far as Redis knows."""
 
         def note(redis: Redis) -> int:
+            redis.srem(self.keys.in_hand, chunk)
             if not redis.hexists(RUNS_KEY, self.keys.run_id):  # the run is over, and its notes are gone for good
                 return 0
             with redis.pipeline() as pipe:
                 pipe.sadd(self.keys.committed, chunk)
-                pipe.srem(self.keys.in_hand, chunk)
                 pipe.scard(self.keys.committed)
-                return int(pipe.execute()[2])
+                return int(pipe.execute()[1])
 
         return self._board.ask(note, otherwise=0)
 

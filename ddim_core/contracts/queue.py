@@ -25,6 +25,8 @@ LEASE_S = 20
 LEASE_RENEW_S = 5
 WORKER_TTL_S = 15
 """A worker that has not reported for this long is shown as gone."""
+NOTES_S = 30 * 24 * 3600
+"""How long notes outlast the last worker at a run: forgotten runs must not fill Redis for ever."""
 VISIBILITY_TIMEOUT_S = 3600
 """Longer than any chunk: leases and the reconciler take over from dead workers, redelivery by Redis is the last net."""
 
@@ -104,13 +106,18 @@ class RunKeys:
         return f"ddim-fleet:lease:{self.run_id}:{chunk}"
 
     def requeued(self, chunk: int) -> str:
-        """String with expiry: the reconciler queued the chunk again a moment ago."""
+        """String with expiry: the reconciler queued the chunk again a moment ago, or shall not yet."""
         return f"ddim-fleet:requeued:{self.run_id}:{chunk}"
 
     @property
     def in_hand(self) -> str:
-        """Set of the chunks that a worker took and has not committed."""
+        """Set of the chunks that a worker took and has not committed, and of those sent ahead for one to take."""
         return f"ddim-fleet:in-hand:{self.run_id}"
+
+    @property
+    def missing(self) -> str:
+        """Set with expiry: chunks that the reconciler found nowhere at its last look, whichever worker had its lock."""
+        return f"ddim-fleet:missing:{self.run_id}"
 
     @property
     def attempts(self) -> str:
@@ -154,7 +161,7 @@ class RunKeys:
 
     def lasting(self) -> tuple[str, ...]:
         """Return the keys that outlast a worker: what to delete at a run's end, or before it is queued anew."""
-        notes = (self.in_hand, self.attempts, self.progress, self.committed, self.suspects)
+        notes = (self.in_hand, self.missing, self.attempts, self.progress, self.committed, self.suspects)
         return (*notes, self.refusals, self.refused_since, self.able)
 
 

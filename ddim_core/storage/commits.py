@@ -39,6 +39,10 @@ class Commits:
         """Return the chunks that are done; lists the parts once."""
         return self.folder.committed_chunks() - self._unmade()
 
+    def left(self, chunk_count: int) -> int:
+        """Return how many of so many chunks are not done: a number, as a plan that was changed may name any."""
+        return chunk_count - sum(chunk < chunk_count for chunk in self.chunks())
+
     def has(self, chunk: int) -> bool:
         """Return whether a chunk is done; where only the mark of a new part is missing, it is written."""
         if not self.folder.is_committed(chunk):

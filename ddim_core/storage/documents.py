@@ -28,7 +28,7 @@ def read_document(store: ObjectStore, path: str, model: type[Model]) -> Model:
     data = store.get(path)
     try:
         return model.model_validate(json.loads(data))
-    except ValueError as exc:  # pydantic's, too
+    except (ValueError, RecursionError) as exc:  # pydantic's, too
         raise damaged(store, path, exc) from exc
 
 
@@ -42,4 +42,4 @@ def first_fault(exc: Exception) -> str:
     if isinstance(exc, ValidationError):
         fault = exc.errors()[0]
         return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-    return str(exc)
+    return "nested too deeply" if isinstance(exc, RecursionError) else str(exc)

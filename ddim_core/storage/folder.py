@@ -91,12 +91,20 @@ class Folder:
 
     def delete(self, path: str) -> None:
         """Remove a file, if there is one."""
-        (self._root / path).unlink(missing_ok=True)
+        self._inside(path).unlink(missing_ok=True)
+
+    def _inside(self, path: str) -> Path:
+        """Return a file that may be written: whoever put a link into the folder shall not choose what is changed."""
+        target = self._root / path
+        root = os.path.realpath(self._root)
+        if os.path.commonpath([root, os.path.realpath(target.parent)]) != root:
+            raise PermissionError(errno.EPERM, "a link leads out of the store")
+        return target
 
     @contextmanager
     def _staged(self, path: str, pieces: Iterable[bytes]) -> Iterator[tuple[Path, Path]]:
         """Write ``pieces`` beside their target; what the caller then renames or links survives a power cut."""
-        target = self._root / path
+        target = self._inside(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = target.with_name(f"{target.name}#{secrets.randbits(63)}")
         try:

@@ -10,6 +10,9 @@ from ddim_core.contracts.plan import RunPlan
 FILES_PER_FOLDER = 10_000
 """What Hugging Face takes in one folder; later chunks of a larger run go into numbered folders below ``images``."""
 
+IMAGE_PATH = re.compile(r"images/(?:\d{5,}/)?[a-z0-9_~-]+\.[a-z]+")
+"""Any path that ``image_path`` returns, for who reads one from a row."""
+
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 """Ids that are file names as they are, everywhere: without capitals, which some file systems take for small letters."""
 _OTHER = re.compile(r"[^a-z0-9_-]+")

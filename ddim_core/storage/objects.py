@@ -117,6 +117,8 @@ class ObjectStore:
 
     @contextmanager
     def _errors(self, verb: str, path: str) -> Iterator[None]:
+        if path.startswith("/") or ".." in path.split("/") or "\0" in path:  # from a row or a list somebody changed
+            raise StorageError(f"an object's name must lead into its store, got {path!r:.80} in {self.url}")
         try:
             yield
         except (BaseError, OSError) as exc:

@@ -26,7 +26,7 @@ def normalise_url(url: str) -> str:
     match = _SCHEME.match(url)
     scheme = match[1].lower() if match else None
     if scheme is None:
-        return _absolute(Path(url), url).as_uri()
+        return _folder_url(Path(url), url)
     rest = url[len(scheme) + 1 :]
     if scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
@@ -49,7 +49,7 @@ def _file_url(rest: str, url: str) -> str:
     path = rest.removeprefix("//localhost") if rest.startswith("//localhost/") else rest.removeprefix("//")
     if not rest.startswith("//") or not path.startswith("/"):
         raise OutputError(f"a file URL must be absolute, as in file:///data/run, got {url!r}")
-    return _absolute(Path(unquote(path)), url).as_uri()
+    return _folder_url(Path(unquote(path)), url)
 
 
 def _bucket_url(rest: str, url: str) -> str:
@@ -65,10 +65,13 @@ def _bucket_url(rest: str, url: str) -> str:
     return "/".join((f"s3://{bucket}", *segments))
 
 
-def _absolute(path: Path, url: str) -> Path:
-    """Return an absolute path; links stay as they are, since another host may have the same name lead elsewhere."""
+def _folder_url(path: Path, url: str) -> str:
+    """Return the URL of the path; links stay as they are, since another host may have the same name lead elsewhere."""
     try:
         path = path.expanduser().absolute()
-        return path.resolve() if ".." in path.parts else path
-    except (OSError, RuntimeError) as exc:
+        path = path.resolve() if ".." in path.parts else path
+        if "\0" in str(path):  # in a URL, where it was %00
+            raise ValueError("a name has no null character")
+        return path.as_uri()
+    except (OSError, RuntimeError, ValueError) as exc:  # the last for what is no text, such as half a surrogate pair
         raise OutputError(f"the path {url!r} must name a folder: {exc}") from exc

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 SEED = 7
 PATIENCE_S = 300.0
-FULL_SIZE_ONLY = {"images finished twice, at most", "median takeover"}
+FULL_SIZE_ONLY = {"images made twice", "median takeover"}
 """Figures of few kills say little: one that hits a host counts its whole lease."""
 
 

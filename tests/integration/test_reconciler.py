@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from ddim_core.contracts.queue import (
     DEFAULT_QUEUE,
     RECONCILER_LOCK,
     RUNS_KEY,
+    SAMPLE_CHUNK_TASK,
     ChunkMessage,
     RunKeys,
     WorkerReport,
@@ -26,7 +28,7 @@ from ddim_core.contracts.record import FAILED
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
 from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError
-from ddim_core.storage.run_folder import RunFolder, chunk_path
+from ddim_core.storage.run_folder import RunFolder, chunk_path, encode_chunk
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
 from tools.servers import RedisServer
@@ -34,15 +36,18 @@ from workers.board import Board
 from workers.chunk import MAX_ATTEMPTS, ChunkWorker
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
+from workers.logs import KeyValueFormatter
+from workers.making import SUSPECT_LIMIT
 from workers.outbox import Outbox
 from workers.presence import Meter
 from workers.queue_view import QueueView, named_chunk
-from workers.reconciler import UNSEEN_ROUNDS, Reconciler
+from workers.reconciler import AWAIT_S, REQUEUES_PER_ROUND, UNSEEN_ROUNDS, Reconciler
 from workers.runs import Runs
 from workers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
 from workers.tally import REFUSALS_EACH, REFUSED_FOR_S
 from workers.tasks import make_app
+from workers.whereabouts import LOOKS_APART_S, MISSING_S, Whereabouts
 
 
 @dataclass
@@ -96,7 +101,20 @@ class Bench:
         self.reconciler._queue_view._next_scan_at = 0
         for watch in self.reconciler._watches.values():
             watch.next_listing_at = 0
+        for run_id in self.redis.hkeys(RUNS_KEY):
+            self.redis.expire(RunKeys(run_id).missing, int(MISSING_S - LOOKS_APART_S) - 1)
         self.reconciler.round()
+
+    def heir(self) -> Reconciler:
+        """Return the reconciler of another process, which knows nothing yet and can have the lock at once."""
+        release_all(self.board, self.worker_id)
+        return Reconciler(self.board, "host/cpu:0/2", Runs(), self.outbox, QueueView(self.board, DEFAULT_QUEUE))
+
+    def pop(self) -> int:
+        """Take the next message as a worker does that dies with it."""
+        named = named_chunk(self.redis.rpop(DEFAULT_QUEUE))
+        assert named is not None
+        return named[1]
 
     def queued(self) -> list[int]:
         """Return the chunks that wait, the next one first."""
@@ -140,13 +158,193 @@ def keys(folder: RunFolder) -> RunKeys:
 
 def test_a_chunk_without_a_lease_is_queued_before_all_others_at_once(bench: Bench, folder: RunFolder) -> None:
     """Its worker is dead; one round is enough, and a second adds nothing."""
+    bench.outbox.chunks([message(folder, chunk) for chunk in range(3)])
+    bench.redis.sadd(keys(folder).in_hand, 3)
+    bench.round()
+    assert bench.queued() == [3, 0, 1, 2]
+    bench.round()
+    assert bench.queued() == [3, 0, 1, 2]
+
+
+def test_a_chunk_that_waits_before_all_others_is_not_queued_twice(bench: Bench, folder: RunFolder) -> None:
+    """However long all workers are busy, and whatever else is sent ahead meanwhile."""
     bench.outbox.chunks([message(folder, 1), message(folder, 2)])
     bench.redis.sadd(keys(folder).in_hand, 3)
     bench.round()
-    assert bench.queued() == [3, 1, 2]
-    assert bench.redis.scard(keys(folder).in_hand) == 0
+    bench.redis.sadd(keys(folder).in_hand, 0)
+    for _ in range(5):
+        bench.redis.delete(keys(folder).requeued(3), keys(folder).requeued(0))  # as if ``AWAIT_S`` had passed
+        bench.round()
+    assert bench.queued() == [0, 3, 1, 2]
+
+
+def test_a_chunk_taken_over_is_missed_when_its_message_is_lost_again(bench: Bench, folder: RunFolder) -> None:
+    """The worker that takes it may die before it has the lease; one round finds that, in whatever process."""
+    bench.outbox.chunks([message(folder, 0), message(folder, 1), message(folder, 2)])
+    bench.redis.sadd(keys(folder).in_hand, 3)
     bench.round()
-    assert bench.queued() == [3, 1, 2]
+    assert bench.pop() == 3
+    heir = bench.heir()
+    heir.round()
+    assert bench.queued() == [0, 1, 2]
+    assert 0 < bench.redis.pttl(keys(folder).requeued(3)) <= 1000 * AWAIT_S
+    bench.redis.delete(keys(folder).requeued(3))
+    heir.round()
+    assert bench.queued() == [3, 0, 1, 2]
+
+
+def test_a_worker_that_dies_with_a_lease_and_no_more_leaves_its_chunk_to_others(
+    bench: Bench, folder: RunFolder
+) -> None:
+    """Between its lease and its first note there is time to die in."""
+    bench.outbox.chunks([message(folder, 0), message(folder, 1), message(folder, 2)])
+    dying = Leases(bench.board, "host/cpu:0/9")
+    assert dying.take(keys(folder).lease(3), noted_in=keys(folder).in_hand)
+    release_all(bench.board, "host/cpu:0/9")
+    bench.round()
+    assert bench.queued() == [3, 0, 1, 2]
+
+
+def test_a_lease_that_redis_forgot_is_noted_again_with_its_chunk(bench: Bench, folder: RunFolder) -> None:
+    """Its worker may die after Redis was wiped; a lease that Redis knows adds nothing to what was put down since."""
+    bench.leases.take(keys(folder).lease(3), noted_in=keys(folder).in_hand)
+    bench.redis.delete(keys(folder).in_hand)
+    bench.leases.renew()
+    assert not bench.redis.exists(keys(folder).in_hand)
+    bench.redis.flushall()
+    bench.leases.renew()
+    assert bench.redis.smembers(keys(folder).in_hand) == {"3"}
+
+
+@pytest.mark.parametrize("case", ["committed", "cancelled", "no such chunk", "no such run"])
+def test_a_chunk_that_needs_no_work_is_not_noted_as_in_hand(bench: Bench, folder: RunFolder, case: str) -> None:
+    """Else its message would be queued again and again."""
+    chunk, run_keys = message(folder, 9 if case == "no such chunk" else 3), keys(folder)
+    if case == "committed":
+        bench.chunks.sample(chunk)
+    elif case == "cancelled":
+        folder.cancel()
+    elif case == "no such run":
+        shutil.rmtree(Path(folder.url.removeprefix("file://")))
+    bench.chunks.sample(chunk)
+    assert not bench.redis.exists(run_keys.in_hand, run_keys.lease(chunk.chunk))
+
+
+@pytest.mark.parametrize(
+    "run_url",
+    [
+        "file:///etc",
+        "../..",
+        "/proc/self",
+        "~nobody-of-that-name/run",
+        "gopher://host/run",
+        "http://user:secret@127.0.0.1:1/run",
+        "s3://key:secret@bucket/run",
+        "s3://bucket/../other",
+        "file://host/share",
+        "file:///%00",
+        "nul\0",
+        "\ud800",
+        " ",
+        "x" * 2048,
+    ],
+)
+def test_a_message_that_names_a_hostile_place_costs_one_line_in_the_log(
+    bench: Bench, folder: RunFolder, caplog: pytest.LogCaptureFixture, run_url: str
+) -> None:
+    """No exception, which would be a traceback, no secret, nothing written, and the run of that id is left alone."""
+    before = sorted(Path(folder.url.removeprefix("file://")).parent.rglob("*"))
+    for hostile in (run_url, f"{folder.url}/../elsewhere"):
+        caplog.clear()
+        bench.chunks.sample(message(folder, 3).model_copy(update={"run_url": hostile}))
+        (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert vars(record)["action"] in ("run_not_found", "chunk_given_back")
+        assert "secret" not in KeyValueFormatter("sim:0").format(record)
+    assert sorted(Path(folder.url.removeprefix("file://")).parent.rglob("*")) == before
+    assert bench.redis.hgetall(RUNS_KEY) == {keys(folder).run_id: folder.url}
+
+
+@pytest.mark.parametrize("fields", [{"run_id": "run-of-another"}, {"chunk": 10**30}])
+def test_a_message_for_another_run_or_no_chunk_is_dropped(
+    bench: Bench, folder: RunFolder, caplog: pytest.LogCaptureFixture, fields: dict[str, object]
+) -> None:
+    """The folder's own run is not touched, and the line says what it was."""
+    bench.chunks.sample(message(folder, 3).model_copy(update=fields))
+    (record,) = caplog.records
+    assert vars(record)["action"] in ("run_not_found", "no_such_chunk")
+    assert folder.committed_chunks() == set() and bench.redis.hkeys(RUNS_KEY) == [keys(folder).run_id]
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now"),
+    [
+        ('"image_count":2', '"image_count":1000000000'),
+        ('"custom_id":"r1"', '"custom_id":"\\ud800"'),
+        ('"prompt":"a star 1"', '"prompt":"a star","scheduler":{"num_train_timesteps":1000000000000}'),
+        ('"prompt":"a star 1"', '"prompt":"a star","invert":{"image":"../../../etc/passwd"}'),
+        ('"index":1', '"index":1,"metadata":' + "[" * 100_000),
+    ],
+    ids=["too many images", "no text", "too many steps", "a picture elsewhere", "nested"],
+)
+def test_a_chunk_file_that_was_changed_is_damaged_and_no_more(
+    bench: Bench, folder: RunFolder, caplog: pytest.LogCaptureFixture, was: str, is_now: str
+) -> None:
+    """Neither memory nor files of others are reached by it."""
+    text = encode_chunk(folder.read_chunk(1)).decode()
+    assert text.count(was) == 1
+    folder.store.put(chunk_path(1), text.replace(was, is_now).encode())
+    bench.chunks.sample(message(folder, 1))
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert vars(record)["action"] == "chunk_unreadable"
+    assert folder.committed_chunks() == set()
+
+
+def test_odd_names_in_a_chunk_file_stay_names(bench: Bench, tmp_path: Path) -> None:
+    """Loose files, ids that look like paths, and metadata with keys that look like code: all is below ``images``."""
+    odd = {"../../escape": "a", "": "b", "__class__": "{0.__globals__}", "a,b\n": '"', "file_name": "../../escape"}
+    requests = [
+        Request(prompt="a star", num_inference_steps=1, custom_id=custom_id, metadata=odd)
+        for custom_id in ("../../escape", "/etc/escape", "a/b", "..", "escape\0")
+    ]
+    folder = plan_run(str(tmp_path / "odd"), requests, container="files")
+    bench.redis.hset(RUNS_KEY, folder.read_plan().run_id, folder.url)
+    bench.chunks.sample(message(folder, 0))
+    assert folder.read_manifest() is not None
+    files = [path.relative_to(tmp_path / "odd") for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parts[0] for path in files if path.suffix == ".png"} == {"images"}
+    assert len([path for path in files if path.suffix == ".png"]) == len(requests)
+    assert not list(tmp_path.glob("escape*"))
+
+
+def test_a_plan_that_names_more_chunks_than_memory_holds_is_only_a_run_without_an_end(
+    bench: Bench, folder: RunFolder
+) -> None:
+    """Neither a look at it nor the order to finish it counts them one by one."""
+    text = folder.store.get("run.json").decode().replace('"chunk_count": 4', '"chunk_count": 1000000000000000')
+    folder.store.put("run.json", text.encode())
+    bench.chunks.sample(message(folder, 0))
+    bench.round()
+    bench.round()
+    assert not bench.chunks.finisher.finish(bench.runs.open(folder.url, keys(folder).run_id))
+    assert len(bench.queued()) == REQUEUES_PER_ROUND
+
+
+def test_of_two_reconcilers_at_once_one_queues_a_chunk(bench: Bench, folder: RunFolder) -> None:
+    """As when the lock of one expires in a long round: neither waits for the other."""
+    whereabouts = [Whereabouts(bench.board, keys(folder).run_id) for _ in range(2)]
+    bench.redis.set(keys(folder).lease(2), "a worker", px=20_000)
+    assert [each.reserve([1, 2, 3], AWAIT_S) for each in whereabouts] == [[1, 3], []]
+
+
+def test_a_message_sent_ahead_is_found_among_those_that_others_send(bench: Bench, folder: RunFolder) -> None:
+    """A producer may queue its chunks in the same moment; none of them is moved, and none lost."""
+    for chunk in (0, 1, 2):
+        bench.outbox.chunks([message(folder, chunk)])
+    task_id = bench.outbox._send(SAMPLE_CHUNK_TASK, message(folder, 3), DEFAULT_QUEUE)
+    bench.outbox.chunks([message(folder, 1)])
+    bench.outbox._move_ahead(DEFAULT_QUEUE, task_id)
+    bench.outbox._move_ahead(DEFAULT_QUEUE, "taken already")
+    assert bench.queued() == [3, 0, 1, 2, 1]
 
 
 def test_a_chunk_with_a_lease_is_left_alone(bench: Bench, folder: RunFolder) -> None:
@@ -169,12 +367,36 @@ def test_lost_messages_are_queued_again_after_two_looks(bench: Bench, folder: Ru
     assert bench.queued() == [0, 1, 2, 3]
 
 
+def test_two_looks_by_two_processes_miss_a_message_as_well(bench: Bench, folder: RunFolder) -> None:
+    """Under continuous kills none lives for two; but a second look a moment after the first says nothing new."""
+    bench.round()
+    heir = bench.heir()
+    heir.round()
+    assert bench.queued() == []
+    bench.redis.expire(keys(folder).missing, int(MISSING_S - LOOKS_APART_S) - 1)
+    heir._watches.clear()
+    heir.round()
+    assert bench.queued() == [0, 1, 2, 3]
+
+
+def test_a_lost_queue_is_queued_again_in_its_order(
+    bench: Bench, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few lost chunks go before all others; thousands of them must not push each other back."""
+    monkeypatch.setattr("workers.reconciler.AHEAD_LIMIT", 1)
+    monkeypatch.setattr("workers.reconciler.REQUEUES_PER_ROUND", 2)
+    for _ in range(3):
+        bench.round()
+    assert bench.queued() == [0, 1, 2, 3]
+    assert not bench.redis.exists(keys(folder).in_hand)
+
+
 def test_a_chunk_is_missed_beside_a_queue_that_never_empties(bench: Bench, folder: RunFolder) -> None:
     """A fleet may always have work; a lost message must not wait for the day when it has none."""
     bench.outbox.chunks([message(folder, 0), message(folder, 1), message(folder, 2)])
     bench.round()
     bench.round()
-    assert bench.queued() == [0, 1, 2, 3]
+    assert bench.queued() == [3, 0, 1, 2]
 
 
 @pytest.mark.parametrize("item", [b"\xff\xfe", b"[" * 100_000], ids=["no text", "nested"])
@@ -430,11 +652,11 @@ def test_images_that_killed_workers_alone_are_failed_rows_and_stay_known(bench: 
     """A chunk may hold two of them; the first must not kill again while the second is being found."""
     run_keys = keys(folder)
     bench.redis.hset(run_keys.attempts, "1", "4")
-    bench.redis.hset(run_keys.suspects, mapping={"000010000": 2, "000010001": 1})
+    bench.redis.hset(run_keys.suspects, mapping={"000010000": SUSPECT_LIMIT, "000010001": SUSPECT_LIMIT - 1})
     bench.chunks.sample(message(folder, 1))
     rows = folder.read_records(1)
     assert [row.error_class for row in rows] == ["SampleError", None]
-    assert bench.redis.hgetall(run_keys.suspects) == {"000010000": "3"}
+    assert bench.redis.hgetall(run_keys.suspects) == {"000010000": str(SUSPECT_LIMIT + 1)}
 
 
 def test_without_redis_a_chunk_in_hand_is_committed(bench: Bench, folder: RunFolder) -> None:

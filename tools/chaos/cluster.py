@@ -23,9 +23,10 @@ class Host:
     """A launcher with its workers; the rig stands in for the service manager that starts it again."""
 
     def __init__(self, broker: str, devices: str, log: Path, environment: Mapping[str, str]) -> None:
-        """Start it."""
+        """Start it, with every image that it makes in its log."""
         self.log = log
         self._command = [sys.executable, "-m", "workers", "--devices", devices, "--broker", broker]
+        self._command += ["--log-level", "DEBUG"]
         self._environment = {**without_aws(), **environment}
         self._launcher = self._started()
 

@@ -13,12 +13,10 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from tools.chaos.cluster import Cluster, Host, committed, in_hand, run_id
+from tools.chaos.cluster import Cluster, Host, committed, in_hand
 from tools.chaos.work import IMAGES_PER_CHUNK
 
 HOST_AWAY_S = 1.0
-SLOTS = 4
-"""Of a simulated device, which finishes them together."""
 HOST_SHARE = 0.5
 """Of the kills, those that take a launcher with all its workers; the others take one worker, as its launcher sees."""
 
@@ -31,10 +29,8 @@ class Killer:
     run: Path
     rng: random.Random
     killed: int = 0
-    images_lost: int = 0
-    """Finished images of uncommitted chunks in the hands of the killed: at most so many."""
     images_begun: int = 0
-    """All images of these chunks, finished or not."""
+    """All images of uncommitted chunks in the hands of the killed, finished or not."""
     takeovers_s: list[float] = field(default_factory=list)
     """From a kill until another process had the chunk, or had committed it."""
     _orphans: dict[int, tuple[int, float]] = field(default_factory=dict)
@@ -79,9 +75,6 @@ class Killer:
         now = time.monotonic()
         done = committed(self.run)  # a chunk may have been committed in the moment before the kill
         lost = {chunk: (pid, now) for chunk, pid in held.items() if chunk not in done}
-        with self.cluster.redis.client() as client:
-            progress = client.hgetall(f"ddim-fleet:progress:{run_id(self.run)}")
-        self.images_lost += sum(_finished(progress.get(str(chunk), "0,0")) for chunk in lost)
         self.images_begun += IMAGES_PER_CHUNK * len(lost)
         self._orphans.update(lost)
 
@@ -104,12 +97,6 @@ class Killer:
     def abandoned(self) -> int:
         """Return how many chunks nobody has taken over."""
         return len(self._orphans)
-
-
-def _finished(note: str) -> int:
-    """Return how many images of a chunk may be finished: a note lags behind by less than a batch."""
-    made = int(note.partition(",")[0])
-    return min(made + SLOTS - 1, IMAGES_PER_CHUNK) if made else 0
 
 
 def restart_redis(cluster: Cluster) -> None:

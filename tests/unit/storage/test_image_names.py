@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from ddim_core.contracts.plan import RunPlan, image_key
-from ddim_core.storage.image_names import FILES_PER_FOLDER, image_path, readable_name
+from ddim_core.storage.image_names import FILES_PER_FOLDER, IMAGE_PATH, image_path, readable_name
 from tests.unit.storage.runs import SmallRun, small_plan
 
 HOSTILE = (
@@ -58,6 +58,15 @@ def test_no_two_images_share_a_name_even_where_capitals_do_not_count() -> None:
     pairs = list(product(HOSTILE, range(3)))
     paths = {image_path(plan("files"), "000000000", custom_id, image).lower() for custom_id, image in pairs}
     assert len(paths) == len(pairs)
+    assert all(IMAGE_PATH.fullmatch(path) for path in paths)
+
+
+@pytest.mark.parametrize(
+    "path", [*HOSTILE, "images/../run.json", "images/a.png/b", "images/..", "shards/00000.tar", "images/.png"]
+)
+def test_no_other_path_passes_for_an_image(path: str) -> None:
+    """A row that somebody changed may name anything."""
+    assert not IMAGE_PATH.fullmatch(path)
 
 
 def test_a_plain_id_is_the_name() -> None:

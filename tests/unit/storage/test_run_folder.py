@@ -100,7 +100,7 @@ def test_a_missing_chunk_is_named(folder: RunFolder) -> None:
         folder.read_chunk(1)
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"not json", b"\xff\xfe", b"[]", b'{"version": 2}'])
+@pytest.mark.parametrize("data", [b"", b"{}", b"not json", b"\xff\xfe", b"[]", b'{"version": 2}', b"[" * 100_000])
 def test_damaged_files_are_named_with_their_fault(folder: RunFolder, data: bytes) -> None:
     """Truncated, foreign or from another version: one line with the path, never a traceback of the parser."""
     for path in ("run.json", "manifest.json", stats_path(0), part_path(0)):

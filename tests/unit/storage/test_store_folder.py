@@ -129,3 +129,55 @@ def test_data_reach_the_disk_before_their_name_does(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Path, "replace", record_replace)
     ObjectStore(str(tmp_path)).put("parts/00000.parquet", b"rows")
     assert steps == ["sync data", "rename", "sync folder"]
+
+
+@pytest.mark.parametrize("path", ["../escape", "parts/../../escape", "/escape", "..", "a\0b"])
+def test_no_verb_leaves_the_store(tmp_path: Path, path: str) -> None:
+    """A row or a list that somebody changed may name any path; it is refused, whether or not there is such a file."""
+    (tmp_path / "escape").write_text("secret")
+    store = ObjectStore(str(tmp_path / "run"))
+    for verb in (
+        store.get,
+        store.delete,
+        store.exists,
+        lambda path: store.put(path, b"x"),
+        lambda path: list(store.list(path)),
+    ):
+        with pytest.raises(StorageError, match="an object's name must lead into its store, got "):
+            verb(path)
+    assert (tmp_path / "escape").read_text() == "secret"
+    assert [path.name for path in tmp_path.iterdir()] == ["escape"]
+
+
+def test_a_link_in_the_store_leads_no_write_out_of_it(tmp_path: Path) -> None:
+    """Whoever may put a link into a run's folder shall not choose which files of the worker's user are replaced."""
+    outside, root = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    root.mkdir()
+    (outside / "00000.tar").write_text("theirs")
+    (root / "shards").symlink_to(outside)
+    (root / "stray").symlink_to(outside / "new")
+    (root / "run.json").symlink_to(outside / "00000.tar")
+    store = ObjectStore(str(root))
+    for change in (
+        lambda: store.put("shards/00000.tar", b"x"),
+        lambda: store.put_new("shards/deep/1", b"x"),
+        lambda: store.delete("shards/00000.tar"),
+        lambda: store.put("stray/1", b"x"),
+    ):
+        with pytest.raises(StorageError, match=r"could not (write|delete) .*: a link leads out of the store"):
+            change()
+    store.put("run.json", b"ours")  # replaces the link, not what it leads to
+    assert (outside / "00000.tar").read_text() == "theirs" and store.get("run.json") == b"ours"
+    assert [path.name for path in outside.iterdir()] == ["00000.tar"]
+
+
+def test_a_store_may_itself_be_a_link(tmp_path: Path) -> None:
+    """People keep large folders on another disk; links within the store are no harm either."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    store = ObjectStore(str(tmp_path / "run"))
+    store.put("a/b", b"x")
+    (tmp_path / "disk" / "c").symlink_to(tmp_path / "disk" / "a")
+    store.put("c/d", b"y")
+    assert (store.get("a/b"), store.get("a/d")) == (b"x", b"y")
