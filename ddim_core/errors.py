@@ -79,6 +79,10 @@ class OutOfMemoryError(DeviceError):
     code = "out_of_memory"
 
 
+class SuspectedError(DeviceError):
+    """The device failed while some images had it to themselves: that is noted against them, not against their chunk."""
+
+
 class SampleError(FleetError):
     """One sample failed and its neighbours did not."""
 

@@ -18,7 +18,7 @@ from workers.board import Board
 from workers.devices import FORMS, choose_devices
 from workers.launcher import Launcher
 from workers.logs import LOG_LEVELS, set_up_logging, without_passwords
-from workers.settings import CHUNKS_IN_FLIGHT, WorkerSettings
+from workers.settings import CHUNKS_IN_FLIGHT, STALL_TIMEOUT_S, WorkerSettings
 from workers.survey import survey
 
 BROKER_VARIABLE = "DDIM_FLEET_BROKER"
@@ -40,6 +40,13 @@ LAST_PORT = 65535
 @click.option("--sizes", default="", help="Sizes to compile for at the start, such as 512x512,768x512.")
 @click.option("--memory-limit", type=click.FloatRange(0.1), help="GiB that a batch must fit; else the device's own.")
 @click.option("--chunks-in-flight", type=click.IntRange(1, 64), default=CHUNKS_IN_FLIGHT, show_default=True)
+@click.option(
+    "--stall-timeout",
+    type=click.FloatRange(1),
+    default=STALL_TIMEOUT_S,
+    show_default=True,
+    help="Seconds that a device with images on it may stand still before its process is ended.",
+)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve figures for Prometheus; off by default.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for them.")
@@ -71,6 +78,7 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
             metrics_port=port,
             metrics_host=options["metrics_host"],
             chunks_in_flight=options["chunks_in_flight"],
+            stall_timeout_s=options["stall_timeout"],
             log_level=log_level,
         )
         for device, port in zip(chosen, metrics_ports(options["metrics_port"], len(chosen)), strict=True)

@@ -102,8 +102,8 @@ def _finished(row: Record, sampled: Future[SampledImage], folder: Path) -> Recor
         data = encode_image(image.pixels, encoding_of(row))
     except (SampleError, InputError) as exc:
         nothing = replace(row, path=None, size_bytes=None, sha256=None, seconds=0.0)
-        why = {"error_code": code_of(exc), "error_class": type(exc).__name__, "error_message": str(exc)}
-        return replace(nothing, status=FAILED, **why)
+        kind, code = type(exc).__name__, code_of(exc)
+        return replace(nothing, status=FAILED, error_code=code, error_class=kind, error_message=str(exc))
     path = folder / f"{row.key}.{row.format}"
     path.write_bytes(data)
     latents = None if image.latents is None else hashlib.sha256(encode_latents(image.latents)).hexdigest()

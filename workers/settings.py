@@ -18,6 +18,10 @@ CHUNKS_IN_FLIGHT = 2
 """The tail of one chunk overlaps the head of the next, so that the slots stay full; more only holds more memory."""
 
 
+STALL_TIMEOUT_S = 1800.0
+"""Longer than any step or graph took."""
+
+
 class Device(BaseModel):
     """A device that one worker process serves, with the cores and the environment that go with it."""
 
@@ -73,6 +77,8 @@ class WorkerSettings(SamplerSettings):
     """Where this process answers a monitor; None: nowhere."""
     metrics_host: str = "127.0.0.1"
     chunks_in_flight: int = Field(default=CHUNKS_IN_FLIGHT, ge=1)
+    stall_timeout_s: float = Field(default=STALL_TIMEOUT_S, gt=0)
+    """How long a device with images on it may make no step before its process is ended."""
     log_level: str = "INFO"
     parent_pid: int = 0
     """The process to end with; 0: none."""
