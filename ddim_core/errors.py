@@ -1,7 +1,8 @@
 """Every exception that the project raises on purpose, in one tree.
 
 An error carries its facts as attributes and reads as one line for a person. The class decides the exit code of the
-command line: 1 for input that must be mended, 2 for a system that failed.
+command line: 1 for input that must be mended, 2 for a system that failed. Its ``code`` is the word for programs: what a
+failed row says, what ``errors.jsonl`` says. Codes stay as they are; a class without one of its own has its parent's.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ class FleetError(Exception):
     """Something failed that the caller may want to tell apart; ``exit_code`` is what the command line ends with."""
 
     exit_code = 2
+    code = "failed"
 
 
 class InputError(FleetError):
     """What the caller gave cannot be used; nothing was queued or written."""
 
     exit_code = 1
+    code = "invalid_request"
 
 
 class ScheduleError(InputError, ValueError):
@@ -28,6 +31,8 @@ class ScheduleError(InputError, ValueError):
 
 class CheckpointError(InputError):
     """A checkpoint folder that is incomplete, unsafe to load, or of a kind that cannot be sampled."""
+
+    code = "checkpoint_unusable"
 
 
 class RunExistsError(InputError):
@@ -44,6 +49,8 @@ class RunUnfinishedError(InputError):
 
 class StorageError(FleetError):
     """The object store refused, failed or did not answer."""
+
+    code = "storage_failed"
 
 
 class ChunkDamagedError(StorageError):
@@ -63,13 +70,29 @@ class BrokerError(FleetError):
 class DeviceError(FleetError):
     """The device, or MindSpore on it, failed; all samples that shared the batch are affected."""
 
+    code = "device_failed"
+
 
 class OutOfMemoryError(DeviceError):
-    """The device has too little memory for the number of slots asked of it."""
+    """The device has too little memory for the number of slots asked of it; of a sample: for a batch of one slot."""
+
+    code = "out_of_memory"
+
+
+class SuspectedError(DeviceError):
+    """The device failed while some images had it to themselves: that is noted against them, not against their chunk."""
 
 
 class SampleError(FleetError):
-    """One sample failed and its neighbours did not, for instance because its image holds NaN."""
+    """One sample failed and its neighbours did not."""
+
+    code = "sample_failed"
+
+
+class NotFiniteError(SampleError):
+    """One sample's numbers became NaN or infinity."""
+
+    code = "not_finite"
 
 
 class LimitExceededError(SampleError):
@@ -77,7 +100,15 @@ class LimitExceededError(SampleError):
 
 
 class DeadlineExceededError(SampleError):
-    """One sample was not finished in the time that whoever asked for it had."""
+    """One sample was not finished in the time that whoever asked for it had, or that a device may stand still."""
+
+    code = "deadline_exceeded"
+
+
+class WorkerLostError(SampleError):
+    """One sample ended the process that made it, again and again, with nothing else on the device."""
+
+    code = "worker_lost"
 
 
 class RunHaltedError(FleetError):
@@ -90,6 +121,23 @@ class WorkerEndsError(FleetError):
 
 class HostError(FleetError):
     """This host lacks something that a worker needs, such as a device or MindSpore itself."""
+
+    code = "host_unusable"
+
+
+UNFORESEEN = "internal_error"
+"""The code of what is raised and is none of ours."""
+
+
+def code_of(exc: BaseException) -> str:
+    """Return the word for programs that says what kind of failure an exception is."""
+    return exc.code if isinstance(exc, FleetError) else UNFORESEEN
+
+
+def code_of_class(name: str) -> str:
+    """Return the code of the exception class of this name; rows from before there were codes hold nothing else."""
+    kind = globals().get(name)
+    return kind.code if isinstance(kind, type) and issubclass(kind, FleetError) else UNFORESEEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from ddim_core.storage.run_folder import RunFolder, part_path, read_part
 from producer.broker import Broker
 from producer.run_life import resume
 
-_COLUMNS = ["key", "custom_id", "image", "status", "error_class", "error_message", "attempts"]
+_COLUMNS = ["key", "custom_id", "image", "status", "error_code", "error_class", "error_message", "attempts"]
 _STATUS = RECORD_SCHEMA.get_field_index("status")
 
 
@@ -35,6 +35,8 @@ class FailedImage:
     custom_id: str
     image: int
     """Which image of its request, from 0."""
+    error_code: str
+    """The kind of failure, in a word for programs."""
     error_class: str
     error_message: str
     attempts: int

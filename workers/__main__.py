@@ -22,7 +22,7 @@ from workers.health import HealthWatch
 from workers.launcher import Launcher
 from workers.logs import LOG_LEVELS, set_up_logging
 from workers.restarts import MAX_DEATHS
-from workers.settings import CHUNKS_IN_FLIGHT, DRAIN_TIMEOUT_S, WorkerSettings
+from workers.settings import CHUNKS_IN_FLIGHT, DRAIN_TIMEOUT_S, STALL_TIMEOUT_S, WorkerSettings
 from workers.survey import survey
 
 PROGRAM = "ddim-fleet worker"
@@ -59,6 +59,13 @@ LAST_PORT = 65535
     show_default=True,
     help="Deaths in a row, without an image, after which a device is taken out of service.",
 )
+@click.option(
+    "--stall-timeout",
+    type=click.FloatRange(1),
+    default=STALL_TIMEOUT_S,
+    show_default=True,
+    help="Seconds that a device with images on it may stand still before its process is ended.",
+)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS, case_sensitive=False), default="INFO", show_default=True)
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve figures for Prometheus; off by default.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for them.")
@@ -94,6 +101,7 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
             metrics_host=options["metrics_host"],
             chunks_in_flight=options["chunks_in_flight"],
             drain_timeout_s=options["drain_timeout"],
+            stall_timeout_s=options["stall_timeout"],
             log_level=log_level,
             limits=limits,
         )

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from workers.draining import GIVE_BACK_SIGNAL
-from workers.pulse import WORKED, Listener
+from workers.pulse import Listener
 from workers.restarts import Restarts
 from workers.settings import EXIT_OK, GIVE_BACK_S, WorkerSettings
 
@@ -35,8 +35,6 @@ class Child:
     start_at: float = 0.0
     worked: bool = False
     """Whether this process has made an image."""
-    heard_at: float = 0.0
-    """When it last gave a sign of life."""
     last_end: str = ""
     """How the process before it ended."""
     unusable: int = EXIT_OK
@@ -64,7 +62,7 @@ class Child:
             start_new_session=True,  # Ctrl-C reaches the launcher alone, which drains the others
         )
         self._listener.begun()
-        self.started_at = self.heard_at = time.monotonic()
+        self.started_at = time.monotonic()
         self.worked, self.urgency, self._kill_at = False, 0, float("inf")
         assert self.process.stdin is not None
         try:
@@ -74,10 +72,9 @@ class Child:
             log.error("a worker process died at its start", extra={"action": "worker_died"})
 
     def listen(self) -> None:
-        """Take in its signs of life."""
-        if self._listener is not None and (signs := self._listener.hear()):
-            self.heard_at = time.monotonic()
-            self.worked |= WORKED in signs
+        """Take in its signs of work."""
+        if self._listener is not None:
+            self.worked |= self._listener.has_worked()
 
     def exit_code(self) -> int | None:
         """Return how the process ended, negative for a signal; None while it runs or where there is none."""

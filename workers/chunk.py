@@ -22,10 +22,12 @@ from ddim_core.errors import (
     HostError,
     InputError,
     LimitExceededError,
+    OutOfMemoryError,
     OutputError,
     RunHaltedError,
     RunNotFoundError,
     StorageError,
+    SuspectedError,
     WorkerEndsError,
 )
 from ddim_core.storage.run_folder import chunk_path
@@ -36,20 +38,22 @@ from workers.finish import Finisher
 from workers.keeping import Kept, read_kept
 from workers.lease import Leases
 from workers.making import ChunkMaker
+from workers.on_device import OnDevice
 from workers.presence import Meter
 from workers.records import Made, RecordMaker
 from workers.runs import OpenRun, Runs
 from workers.samplers import SamplerFacts, Samplers
 from workers.stores import StoreWatch
 from workers.tally import Progress, Tally
+from workers.trial import Trial
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 5
-"""After so many attempts that failed through no fault of the store, what cannot be made is committed as failed."""
-CAREFUL_FROM_ATTEMPT = 3
-"""From this attempt on, images are made one by one and no other chunk's beside them: no worker returned from the
-chunk, so one of its images may kill them."""
+"""After so many attempts that failed as a whole, through no fault of the store, what is missing is failed rows."""
+CAREFUL_FROM_ATTEMPT = 2
+"""From this attempt on a chunk is on trial, with no other chunk's images beside its own: a worker did not return from
+it, or its device failed, so one of its images may kill processes or break devices."""
 PAUSE_S = 5.0
 """Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
 MAX_PAUSE_S = 60.0
@@ -131,6 +135,7 @@ class ChunkWorker:
     stores: StoreWatch = field(default_factory=StoreWatch)
     limits: Limits = NO_LIMITS
     """What the operator allows; beyond it, images become failed rows."""
+    on_device: OnDevice = field(default_factory=OnDevice)
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
     """Messages so far."""
@@ -231,7 +236,7 @@ class ChunkWorker:
         if broken := list(self.limits.run_faults(plan.request_count, plan.image_count)):
             raise LimitExceededError("; ".join(broken))
         items, kept = attempt.items(), attempt.kept()
-        careful = attempt.number >= CAREFUL_FROM_ATTEMPT
+        careful = attempt.number >= CAREFUL_FROM_ATTEMPT or kept.is_retry
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
             self.samplers.prepare(loaded, plan, self.limits)
@@ -242,15 +247,17 @@ class ChunkWorker:
                 loaded,
                 self.encoders,
                 records,
-                attempt.tally,
                 Progress(attempt.tally, attempt.chunk, self.meter, made=len(kept.rows)),
+                on_device=self.on_device,
                 stores=self.stores,
-                last=attempt.number >= MAX_ATTEMPTS,
                 limits=self.limits,
             )
+            trial = Trial(maker, attempt.tally.suspects, self.on_device, loaded.facts.slots)
             missing = kept.missing(items)
             with self.cancels.over(attempt.run.folder, maker.stop):
-                rows = maker.make_one_by_one(missing) if careful else maker.make(missing)
+                rows = trial.make(missing) if careful else maker.make(missing)
+        if not kept.is_retry:
+            _check_memory(rows)
         self._commit(attempt, kept.with_made(rows), records)
 
     def _commit(self, attempt: Attempt, rows: list[Made], records: RecordMaker) -> None:
@@ -283,7 +290,8 @@ class ChunkWorker:
             extra={"action": "attempt_failed", **attempt.facts(), "error": repr(exc)},
             exc_info=log.isEnabledFor(logging.DEBUG),
         )
-        if attempt.number >= MAX_ATTEMPTS:
+        # What images on trial did is held against them alone, and that comes to an end, too.
+        if not isinstance(exc, SuspectedError) and attempt.tally.fail(attempt.chunk) >= MAX_ATTEMPTS:
             self._commit_as_failed(attempt, exc)
         else:
             attempt.tally.give_back(attempt.chunk, attempt.pause_s)
@@ -339,3 +347,13 @@ class ChunkWorker:
         records = RecordMaker(attempt.run.plan, facts, self.worker_id, kept.attempts + attempt.number)
         rows = [Made(records.failure(item, exc), None) for item in kept.missing(attempt.items())]
         self._commit(attempt, kept.with_made(rows), records)
+
+
+def _check_memory(rows: list[Made]) -> None:
+    """Make sure that a lack of memory is not the device's, which somebody else may use, but that of single images.
+
+    Raises:
+        OutOfMemoryError: There was no memory for any of the chunk's images.
+    """
+    if rows and all(row.record.error_code == OutOfMemoryError.code for row in rows):
+        raise OutOfMemoryError(rows[0].record.error_message)

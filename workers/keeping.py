@@ -23,6 +23,11 @@ class Kept:
     attempts: int = 0
     """How often the other images were tried before."""
 
+    @property
+    def is_retry(self) -> bool:
+        """Whether the chunk was done once, and its failed images are to be made again."""
+        return self.attempts > 0
+
     def missing(self, items: Sequence[ChunkItem]) -> list[ChunkItem]:
         """Return the items that are still to be made."""
         return [item for item in items if item.key not in self.rows]

@@ -24,8 +24,6 @@ from workers.settings import EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSetting
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-SILENCE_S = 1800.0
-"""A process that gives no sign of life for half an hour hangs so badly that its own watchdog does not run."""
 _STOPPING = {
     FINISH: "the workers finish the chunks in hand; a second signal has them given back at once",
     GIVE_BACK: "the workers give back the chunks in hand; a third signal kills them",
@@ -144,10 +142,6 @@ class Launcher:
             child.ended(exit_code)
             return self._urgency == 0 and self._ended(child, exit_code)
         child.ask_to_end(max(self._urgency, 0 if cordon is None else _urgency_of(cordon)))
-        if time.monotonic() - child.heard_at > SILENCE_S and child.urgency < KILL:
-            extra = {"action": "worker_silent", "device": child.label}
-            log.error("a worker process gives no sign of life and is killed", extra=extra)
-            child.send(signal.SIGKILL)
         return True
 
     def _start_when_due(self, child: Child, cordon: Cordon | None) -> bool:

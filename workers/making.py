@@ -15,23 +15,21 @@ from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import ChunkItem
 from ddim_core.contracts.sample import SampledImage
-from ddim_core.errors import DeviceError, FleetError, LimitExceededError, SampleError, StorageError
+from ddim_core.errors import DeviceError, FleetError, LimitExceededError, OutOfMemoryError, SampleError, StorageError
 from ddim_core.storage.image_names import image_path
 from ddim_core.storage.run_folder import RunFolder, file_entry, latents_path, shard_path
 from workers.encode import encode_image, encode_latents
+from workers.on_device import OnDevice
 from workers.pictures import with_picture
 from workers.records import Made, RecordMaker
 from workers.samplers import LoadedSampler
 from workers.stores import StoreWatch
-from workers.tally import Progress, Tally
+from workers.tally import Progress
 
 log = logging.getLogger(__name__)
 
 BATCHES_IN_BETWEEN = 4
 """Batches of images of a chunk between submission and encoding: enough to keep the slots full, few enough to hold."""
-SUSPECT_LIMIT = 3
-"""How many workers an image may kill, alone on their device, before it is a failed row. One may have died by chance,
-and two while many die: of 2,000 images during 100 kills one became a failed row when the limit was two."""
 
 
 @dataclass(slots=True)
@@ -39,7 +37,7 @@ class ChunkMaker:
     """Makes the images of one attempt at a chunk.
 
     An image that fails alone becomes a failed row. What says nothing of the image (a broken device, a closed sampler, a
-    store that does not answer) ends the attempt; only in the ``last`` one a device's error is the image's own.
+    store that does not answer) ends the attempt.
     """
 
     folder: RunFolder
@@ -47,24 +45,31 @@ class ChunkMaker:
     loaded: LoadedSampler
     encoders: ThreadPoolExecutor
     records: RecordMaker
-    tally: Tally
     progress: Progress
+    on_device: OnDevice = field(default_factory=OnDevice)
+    """Of the whole process."""
     stores: StoreWatch = field(default_factory=StoreWatch)
-    last: bool = False
     limits: Limits = NO_LIMITS
     """An image whose request is beyond them becomes a failed row."""
+    _fails_device: bool = field(default=False, init=False)
     _room: threading.Semaphore = field(init=False)
     _ended_by: BaseException | None = field(default=None, init=False)
     _stopped_by: FleetError | None = field(default=None, init=False)
-    _on_device: set[Future[SampledImage]] = field(default_factory=set, init=False)
+    _submitted: set[Future[SampledImage]] = field(default_factory=set, init=False)
     """Submitted and not yet there."""
 
     def __post_init__(self) -> None:
         """Set the ceiling by the sampler's batch."""
         self._room = threading.Semaphore(BATCHES_IN_BETWEEN * self.loaded.facts.slots)
 
-    def make(self, items: Iterable[ChunkItem]) -> list[Made]:
+    def make(self, items: Iterable[ChunkItem], *, fails_device: bool = False) -> list[Made]:
         """Return the rows of all items in their order.
+
+        A lack of memory is an image's own fault: the sampler has tried it in a batch of its own by then.
+
+        Args:
+            items: What to make.
+            fails_device: A failure of the device is the images' fault too: they are failed rows then.
 
         Raises:
             DeviceError: The device failed and others may do better.
@@ -72,6 +77,7 @@ class ChunkMaker:
             StorageError: An image could not be written.
             FleetError: What ``stop`` was given.
         """
+        self._fails_device = fails_device
         try:
             return self._make(items)
         except Exception:
@@ -86,7 +92,7 @@ class ChunkMaker:
         self._clear_device()
 
     def _clear_device(self) -> None:
-        for sampled in self._on_device.copy():
+        for sampled in self._submitted.copy():
             sampled.cancel()
 
     def _make(self, items: Iterable[ChunkItem]) -> list[Made]:
@@ -98,19 +104,6 @@ class ChunkMaker:
             pending.append(self._start(item))
         return [made.result() for made in pending]
 
-    def make_one_by_one(self, items: Iterable[ChunkItem]) -> list[Made]:
-        """Return the same as ``make``, with each image alone on the device: how to find the one that kills workers."""
-        return [self._alone(item) for item in items]
-
-    def _alone(self, item: ChunkItem) -> Made:
-        deaths = self.tally.suspect(item.key) - 1
-        if deaths >= SUSPECT_LIMIT:  # stays suspected, lest the next attempt dies of it again before it finds another
-            return self._failed(item, SampleError(f"the worker died {deaths} times with this image alone on a device"))
-        try:
-            return self.make([item])[0]
-        finally:  # whatever came of it, this process has lived to tell
-            self.tally.clear(item.key)
-
     def _start(self, item: ChunkItem) -> Future[Made]:
         made: Future[Made] = Future()
         try:
@@ -120,7 +113,8 @@ class ChunkMaker:
         except FleetError as exc:
             sampled = Future()
             sampled.set_exception(exc)
-        self._on_device.add(sampled)
+        self._submitted.add(sampled)
+        self.on_device.add()
         sampled.add_done_callback(lambda done: self._encode_later(item, done, made))
         if self._stopped_by is not None:  # ``stop`` may have looked a moment before
             sampled.cancel()
@@ -134,7 +128,8 @@ class ChunkMaker:
 
     def _encode_later(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
         """Leave the sampler's thread at once: it has a device to feed."""
-        self._on_device.discard(sampled)
+        self._submitted.discard(sampled)
+        self.on_device.remove()
         try:
             self.encoders.submit(self._complete, item, sampled, made)
         except RuntimeError as exc:  # the encoders were shut down
@@ -157,12 +152,17 @@ class ChunkMaker:
         try:
             image = sampled.result()
         except Exception as exc:
-            if isinstance(exc, CancelledError | StorageError) or (isinstance(exc, DeviceError) and not self.last):
+            if isinstance(exc, CancelledError | StorageError) or self._is_the_devices(exc):
                 raise
-            return self._failed(item, exc)
+            return self.fail(item, exc)
         return self._encoded(item, image)
 
-    def _failed(self, item: ChunkItem, exc: BaseException) -> Made:
+    def _is_the_devices(self, exc: Exception) -> bool:
+        """Return whether an exception says more of the device than of the image."""
+        return isinstance(exc, DeviceError) and not (self._fails_device or isinstance(exc, OutOfMemoryError))
+
+    def fail(self, item: ChunkItem, exc: BaseException) -> Made:
+        """Return the row of an image that cannot be made, and count it."""
         self.progress.add(made=False)
         return Made(self.records.failure(item, exc), None)
 
@@ -171,7 +171,7 @@ class ChunkMaker:
         try:
             data = encode_image(image.pixels, plan.encoding)
         except SampleError as exc:
-            return self._failed(item, exc)
+            return self.fail(item, exc)
         latents = None if image.latents is None else self._latents(item, image.latents)
         if plan.container == "webdataset":
             made = Made(self.records.success(item, data, shard_path(self.chunk), image, latents), data)

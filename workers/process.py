@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ddim_core.broker_url import secrets_of
 from ddim_core.contracts.queue import FinishMessage, queues_of
-from ddim_core.errors import FleetError, HostError, InputError, RunNotFoundError, StorageError
+from ddim_core.errors import DeadlineExceededError, FleetError, HostError, InputError, RunNotFoundError, StorageError
 from ddim_core.hiding import public_url
 from workers.board import Board
 from workers.chunk import ChunkWorker
@@ -39,9 +39,11 @@ from workers.samplers import Samplers
 from workers.settings import EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 from workers.stores import StoreWatch
 from workers.tasks import make_app, register_tasks
-from workers.watchdog import CHECK_INTERVAL_S, Watchdog
+from workers.watchdog import Watchdog, check_interval_s, set_alarm
 
 _PR_SET_PDEATHSIG = 1
+_NOTE_PATIENCE_S = 30.0
+"""How long a process whose device hangs waits for a Redis that is away; it has nothing else to do."""
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +78,14 @@ class WorkerProcess:
         self._presence = self._make_presence()
         self._metrics = self._make_metrics()
         self._reconciling = Periodic("reconciler", ROUND_INTERVAL_S, self._make_reconciler().round)
-        self._watchdog = Watchdog(self._board, settings.queue, restart=self._restart, abort=_abort)
-        self._watching = Periodic("watchdog", CHECK_INTERVAL_S, self._watch)
+        self._watchdog = Watchdog(
+            self._board,
+            settings.queue,
+            stall_timeout_s=settings.stall_timeout_s,
+            restart=self._restart,
+            abort=self._give_up_device,
+        )
+        self._watching = Periodic("watchdog", check_interval_s(settings.stall_timeout_s), self._watch)
         register_tasks(self._app, self._chunks.sample, self._finish)
 
     def _make_chunk_worker(self) -> ChunkWorker:
@@ -166,6 +174,7 @@ class WorkerProcess:
     def _stop(self) -> None:
         self._reconciling.stop()
         self._watching.stop()
+        set_alarm(0)
         self._samplers.close()
         self._encoders.shutdown()
         self._chunks.cancels.stop()
@@ -191,13 +200,22 @@ class WorkerProcess:
             )
 
     def _watch(self) -> None:
-        self._pulse.alive()
+        set_alarm(self._watchdog.alarm_s)
         counters = self._samplers.counters()
         self._watchdog.check(
+            on_device=self._chunks.on_device.is_busy and not self._samplers.is_warming_up,
             busy=self._loads or bool(self._leases.held()),
             received=self._chunks.received,
             done=self._meter.total + counters.steps + counters.graphs,
         )
+
+    def _give_up_device(self) -> None:
+        """End the process at once; the image that is alone on the device, if one is, is what it hangs on."""
+        timeout_s = self._settings.stall_timeout_s
+        reason = DeadlineExceededError(f"the device stood still for {timeout_s:g} s with this image alone on it")
+        if self._chunks.on_device.accuse(reason, _NOTE_PATIENCE_S):
+            log.error("an image made the device stand still", extra={"action": "image_stuck"})
+        _abort()
 
     def _restart(self) -> None:
         """End after the chunks in hand, so that the launcher starts a fresh process."""

@@ -1,11 +1,11 @@
-"""Signs of life from a worker process to its launcher, through a pipe: they need neither Redis nor the store."""
+"""Signs of work from a worker process to its launcher, through a pipe: they need neither Redis nor the store."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 
-ALIVE, WORKED = b"a", b"w"
+_SIGN = b"w"
 _READ_BYTES = 1 << 16
 
 
@@ -18,18 +18,11 @@ class Pulse:
         if descriptor is not None:
             os.set_blocking(descriptor, False)
 
-    def alive(self) -> None:
-        """Say that this process still runs Python code."""
-        self._say(ALIVE)
-
     def worked(self) -> None:
         """Say that an image was made."""
-        self._say(WORKED)
-
-    def _say(self, sign: bytes) -> None:
         if self._descriptor is not None:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full, or nobody is left to listen
-                os.write(self._descriptor, sign)
+                os.write(self._descriptor, _SIGN)
 
 
 class Listener:
@@ -44,12 +37,12 @@ class Listener:
         """Close the end that the process, which was started, has a copy of."""
         os.close(self.writer)
 
-    def hear(self) -> bytes:
-        """Return the signs since the last call, ``ALIVE`` and ``WORKED``; none if the process ended or was silent."""
+    def has_worked(self) -> bool:
+        """Return whether images were made since the last call."""
         try:
-            return os.read(self._reader, _READ_BYTES)
+            return bool(os.read(self._reader, _READ_BYTES))
         except BlockingIOError:
-            return b""
+            return False
 
     def close(self) -> None:
         """Close the pipe."""

@@ -16,6 +16,7 @@ from ddim_core.contracts.plan import ChunkItem, RunPlan
 from ddim_core.contracts.record import FAILED, SUCCESS, Record, way_columns
 from ddim_core.contracts.sample import SampledImage
 from ddim_core.contracts.start import Picture
+from ddim_core.errors import code_of
 from ddim_core.schedule import ScheduleConfig
 from workers.encode import encoder_versions
 from workers.samplers import SamplerFacts
@@ -64,6 +65,7 @@ class RecordMaker:
         """Return the row of an image that could not be made, because of ``exc``."""
         return Record(
             status=FAILED,
+            error_code=code_of(exc),
             error_class=type(exc).__name__,
             error_message=(str(exc) or type(exc).__name__)[:MAX_MESSAGE_CHARS],
             slots=self.facts.slots,

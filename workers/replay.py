@@ -21,7 +21,7 @@ from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.record import FAILED, SUCCESS, Record, encoding_of, spec_of
 from ddim_core.contracts.replay import COMPLAINT, REPLAYED, ReplayOrder
 from ddim_core.contracts.sample import SampledImage, Sampler, Size
-from ddim_core.errors import FleetError, InputError, SampleError
+from ddim_core.errors import FleetError, InputError, SampleError, code_of
 from workers.devices import choose_devices
 from workers.encode import encode_image, encode_latents
 from workers.loading import make_finder
@@ -103,7 +103,8 @@ def _finished(row: Record, sampled: Future[SampledImage], folder: Path) -> Recor
         data = encode_image(image.pixels, encoding_of(row))
     except (SampleError, InputError) as exc:
         nothing = replace(row, path=None, size_bytes=None, sha256=None, seconds=0.0)
-        return replace(nothing, status=FAILED, error_class=type(exc).__name__, error_message=str(exc))
+        kind, code = type(exc).__name__, code_of(exc)
+        return replace(nothing, status=FAILED, error_code=code, error_class=kind, error_message=str(exc))
     path = folder / f"{row.key}.{row.format}"
     path.write_bytes(data)
     latents = None if image.latents is None else hashlib.sha256(encode_latents(image.latents)).hexdigest()
@@ -111,6 +112,7 @@ def _finished(row: Record, sampled: Future[SampledImage], folder: Path) -> Recor
         row,
         latents_sha256=latents,
         status=SUCCESS,
+        error_code=None,
         error_class=None,
         error_message=None,
         path=path.name,

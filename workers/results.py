@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import IO, Any
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.record import SUCCESS
+from ddim_core.errors import FleetError
 from ddim_core.storage.run_folder import RunFolder
 
 RESULTS, ERRORS = "results.jsonl", "errors.jsonl"
@@ -20,7 +20,6 @@ PARTIAL_FAILURE = "partial_failure"
 """The code of an error beside images: some of the request's were made, and some were not."""
 
 _PIECE_BYTES = 1 << 20
-_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 class ResultLines:
@@ -29,7 +28,7 @@ class ResultLines:
     Their bytes follow from the rows and the plan; of the rows, one request's are in memory.
     """
 
-    columns = ("key", "custom_id", "request_index", "image", "status", "error_class", "error_message", "path", "sha256")
+    columns = ("key", "custom_id", "request_index", "image", "status", "error_code", "error_message", "path", "sha256")
 
     def __init__(self, plan: RunPlan) -> None:
         """Begin with no line; ``created`` is when the run was planned, the one time that no worker has a part in."""
@@ -84,10 +83,12 @@ def _error(rows: list[Any]) -> dict[str, str] | None:
     if not failed:
         return None
     first = failed[0]
-    message = first.error_message or first.error_class or ""
+    code = first.error_code or FleetError.code
+    message = first.error_message or code
     if len(rows) > 1:
-        message = f"{len(failed)} of {len(rows)} images failed, image {first.image}: {first.error_class}: {message}"
-    code = PARTIAL_FAILURE if len(failed) < len(rows) else _WORD.sub("_", first.error_class or "Error").lower()
+        message = f"{len(failed)} of {len(rows)} images failed, image {first.image}: {code}: {message}"
+    if len(failed) < len(rows):
+        code = PARTIAL_FAILURE
     return {"code": code, "message": message}
 
 

@@ -24,6 +24,10 @@ CHUNKS_IN_FLIGHT = 2
 """The tail of one chunk overlaps the head of the next, so that the slots stay full; more only holds more memory."""
 
 
+STALL_TIMEOUT_S = 1800.0
+"""Longer than any step or graph took."""
+
+
 class Device(BaseModel):
     """A device that one worker process serves, with the cores and the environment that go with it."""
 
@@ -83,8 +87,10 @@ class WorkerSettings(SamplerSettings):
     """How long chunks in hand may go on after a signal to end; then they are given back."""
     limits: Limits = Limits()
     """What the operator allows requests and runs to ask for."""
+    stall_timeout_s: float = Field(default=STALL_TIMEOUT_S, gt=0)
+    """How long a device with images on it may make no step before its process is ended."""
     log_level: str = "INFO"
     pulse_descriptor: int | None = Field(default=None, ge=0)
-    """A pipe to the launcher for signs of life; None: there is none."""
+    """A pipe to the launcher for signs of work; None: there is none."""
     parent_pid: int = 0
     """The process to end with; 0: none."""

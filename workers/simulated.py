@@ -2,10 +2,12 @@
 
 It is there to load and to break the queue, the store and the takeover of dead workers on hosts without MindSpore. It
 says nothing of the speed, the memory or the errors of a real device, and its pictures show nothing of the prompt.
+Prompts that begin with ``sim:`` fail in the ways that requests can, where they fail alone in the real sampler's words.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import math
@@ -22,16 +24,32 @@ import numpy as np
 import numpy.typing as npt
 
 from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
-from ddim_core.errors import DeadlineExceededError, DeviceError, SampleError
+from ddim_core.errors import (
+    DeadlineExceededError,
+    DeviceError,
+    FleetError,
+    NotFiniteError,
+    OutOfMemoryError,
+    SampleError,
+)
 
 FAIL_PROMPT = "sim:fail"
 """A prompt that begins so fails alone."""
+NAN_PROMPT = "sim:nan"
+"""A prompt that begins so becomes NaN, and fails alone."""
+OOM_PROMPT = "sim:oom"
+"""A prompt that begins so has no room on the device, and fails alone, as a size does that one slot is too many for."""
 BREAK_PROMPT = "sim:break"
 """A prompt that begins so breaks the device: every sample in the batch fails with it."""
 KILL_PROMPT = "sim:kill"
 """A prompt that begins so kills the process."""
 NOISE_PROMPT = "sim:noise"
 """A prompt that begins so gives a picture that does not compress, so that a run is as large as one of photographs."""
+"""A prompt that begins so kills the process, as the kernel does when memory runs out."""
+SEGV_PROMPT = "sim:segv"
+"""A prompt that begins so ends the process by a segmentation fault."""
+HANG_PROMPT = "sim:hang"
+"""A prompt that begins so stops the device for ever."""
 
 log = logging.getLogger(__name__)
 
@@ -120,8 +138,7 @@ class SimulatedSampler:
             return self._break([*finished, *self._running])
         self._drop_late()
         for sample in finished:
-            _finish(sample, self._slots)
-        self._images += len(finished)
+            self._images += _finish(sample, self._slots)
         return None
 
     def _drop_late(self) -> None:
@@ -162,17 +179,41 @@ def _latents(spec: SampleSpec) -> npt.NDArray[np.float32]:
     return stream.standard_normal((4, spec.height // 8, spec.width // 8), dtype=np.float32)
 
 
-def _finish(sample: _Running, slots: int) -> None:
-    prompt = sample.spec.prompt
-    if prompt.startswith(KILL_PROMPT):
-        log.warning("the simulated device kills its process, as its prompt asked", extra={"action": "simulated_kill"})
-        os.kill(os.getpid(), signal.SIGKILL)
-    if prompt.startswith(FAIL_PROMPT):
-        _fail(sample, SampleError("the simulated sample failed, as its prompt asked"))
+def _finish(sample: _Running, slots: int) -> bool:
+    """End a sample in the way that its prompt asks for; return whether that is an image."""
+    _end_process(sample.spec.prompt)
+    error = _error_of(sample.spec)
+    if error is not None:
+        _fail(sample, error)
     elif sample.image.set_running_or_notify_cancel():
         seconds = time.monotonic() - sample.admitted_at
         latents = _latents(sample.spec) if sample.spec.kind == "invert" else None
         sample.image.set_result(SampledImage(draw(sample.spec), seconds, slots, latents=latents))
+        return True
+    return False
+
+
+def _end_process(prompt: str) -> None:
+    if not prompt.startswith((KILL_PROMPT, SEGV_PROMPT, HANG_PROMPT)):
+        return
+    log.warning("the simulated device ends its process or hangs, as asked", extra={"action": "simulated_end"})
+    if prompt.startswith(KILL_PROMPT):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if prompt.startswith(SEGV_PROMPT):
+        ctypes.string_at(0)
+    threading.Event().wait()
+
+
+def _error_of(spec: SampleSpec) -> FleetError | None:
+    """Return how a sample fails alone, in the words of the real sampler where it has some."""
+    if spec.prompt.startswith(FAIL_PROMPT):
+        return SampleError("the simulated sample failed, as its prompt asked")
+    if spec.prompt.startswith(NAN_PROMPT):
+        return NotFiniteError("the image must be made of numbers, got NaN or infinity")
+    if spec.prompt.startswith(OOM_PROMPT):
+        size = Size(spec.height, spec.width)
+        return OutOfMemoryError(f"the device must have memory for one image of {size}, and it has not")
+    return None
 
 
 def _fail(sample: _Running, exc: BaseException) -> None:

@@ -10,6 +10,7 @@ from redis import Redis
 from ddim_core.contracts.queue import NOTES_S, RUNS_KEY, WORKERS_PATTERN, RunKeys, worker_key
 from workers.board import Board
 from workers.presence import Meter
+from workers.suspects import Suspects
 
 PROGRESS_INTERVAL_S = 0.3
 REFUSALS_EACH = 3
@@ -56,6 +57,10 @@ class Tally:
     def excuse(self, chunk: int) -> None:
         """Take an attempt back that failed for a reason that is not the chunk's."""
         self._board.ask(lambda redis: redis.hincrby(self.keys.attempts, str(chunk), -1), otherwise=0)
+
+    def fail(self, chunk: int) -> int:
+        """Note that an attempt failed as a whole; return how often that has happened, this time included."""
+        return self._board.ask(lambda redis: int(redis.hincrby(self.keys.failures, str(chunk), 1)), otherwise=1)
 
     def put_down(self, chunk: int) -> None:
         """Note that no worker is at the chunk, and that nobody need follow: it was queued, or is not to be made."""
@@ -135,13 +140,10 @@ class Tally:
         """Note that this worker has loaded the run's checkpoint."""
         self._board.ask(lambda redis: redis.set(self.keys.able, worker_id, ex=NOTES_S), otherwise=None)
 
-    def suspect(self, key: str) -> int:
-        """Note that the image is alone on a device; return how often it has been so, this time included."""
-        return self._board.ask(lambda redis: int(redis.hincrby(self.keys.suspects, key, 1)), otherwise=1)
-
-    def clear(self, key: str) -> None:
-        """Note that the image did its worker no harm."""
-        self._board.ask(lambda redis: redis.hdel(self.keys.suspects, key), otherwise=0)
+    @property
+    def suspects(self) -> Suspects:
+        """The notes on images that may have killed or broken something."""
+        return Suspects(self._board, self.keys)
 
     def forget(self) -> None:
         """Drop all notes on a run that is finished, and take it off the list."""

@@ -156,13 +156,23 @@ class RunKeys:
 
     @property
     def suspects(self) -> str:
-        """Hash image key -> how often a worker died with that image alone on its device."""
+        """Hash image key -> how often a device or worker failed with that image on trial; 0: it did no harm."""
         return f"ddim-fleet:suspects:{self.run_id}"
+
+    @property
+    def reasons(self) -> str:
+        """Hash image key -> why that was the last time, as JSON ``[code, message]``, where anyone could say."""
+        return f"ddim-fleet:reasons:{self.run_id}"
+
+    @property
+    def failures(self) -> str:
+        """Hash chunk -> how often an attempt at it failed as a whole, through no fault of the store."""
+        return f"ddim-fleet:failures:{self.run_id}"
 
     def lasting(self) -> tuple[str, ...]:
         """Return the keys that outlast a worker: what to delete at a run's end, or before it is queued anew."""
         notes = (self.in_hand, self.missing, self.attempts, self.progress, self.committed, self.suspects)
-        return (*notes, self.refusals, self.refused_since, self.able)
+        return (*notes, self.reasons, self.failures, self.refusals, self.refused_since, self.able)
 
 
 RUNS_KEY = "ddim-fleet:runs"

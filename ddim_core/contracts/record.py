@@ -27,6 +27,8 @@ class Record:
     image: int
     """Which image of its request, from 0."""
     status: str
+    error_code: str | None = None
+    """What kind of failure it was, in a word for programs: ``FleetError.code``."""
     error_class: str | None = None
     error_message: str | None = None
     attempts: int = 1

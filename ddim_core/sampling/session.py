@@ -18,6 +18,7 @@ from ddim_core.contracts.start import Picture
 from ddim_core.errors import (
     CheckpointError,
     FleetError,
+    NotFiniteError,
     OutOfMemoryError,
     SampleError,
 )
@@ -232,7 +233,7 @@ class DeviceSession:
             assert developed.error is not None
             return self._failed([ticket], developed.error)[0]
         if not developed.image.finite:
-            return Outcome(ticket, error=SampleError("the image must be made of numbers, got NaN or infinity"))
+            return Outcome(ticket, error=NotFiniteError("the image must be made of numbers, got NaN or infinity"))
         self._images += 1
         sample = developed.finished.sample
         seconds = time.monotonic() - sample.admitted_s

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddim_core.checkpoints import CheckpointInfo
 from ddim_core.contracts.sample import SampleSpec, Size
-from ddim_core.errors import FleetError, SampleError
+from ddim_core.errors import FleetError, NotFiniteError, SampleError
 from ddim_core.sampling import device
 from ddim_core.sampling.decoding import DecodeBatches, DecodeLine, FinishedJob
 from ddim_core.sampling.engine import Engine
@@ -132,4 +132,4 @@ class WarmUp:
         if developed.error is not None:
             raise developed.error
         if developed.image is None or not developed.image.finite:
-            raise SampleError("the image must be made of numbers, got NaN or infinity")
+            raise NotFiniteError("the image must be made of numbers, got NaN or infinity")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest, ManifestTotals
 from ddim_core.contracts.plan import PlannedRequest, RunPlan
 from ddim_core.contracts.record import RECORD_SCHEMA, Record, record_from_row
-from ddim_core.errors import RunExistsError, RunNotFoundError, StorageError
+from ddim_core.errors import RunExistsError, RunNotFoundError, StorageError, code_of_class
 from ddim_core.storage.changes import with_later_changes
 from ddim_core.storage.documents import Model, damaged, encode_document, read_document
 from ddim_core.storage.manifest_file import encode_manifest, totals_in
@@ -32,6 +32,8 @@ PAUSED = "paused"
 Totals = TypeVar("Totals", bound=ManifestTotals)
 
 _VALUES: dict[pa.DataType, tuple[type, ...]] = {pa.string(): (str,), pa.int64(): (int,), pa.float64(): (float, int)}
+_CODE = "error_code"
+_SCHEMA_WITHOUT_CODES = RECORD_SCHEMA.remove(RECORD_SCHEMA.get_field_index(_CODE))
 _PART = re.compile(r"^parts/(\d{5,})\.parquet$")
 
 
@@ -106,14 +108,25 @@ def read_part(data: bytes, columns: list[str] | None = None) -> pa.Table:
     """Return a manifest part as a table, or only some of its columns.
 
     Raises:
-        ArrowException: The bytes are no Parquet file with the columns of ``RECORD_SCHEMA``.
+        ArrowException: The bytes are no Parquet file with the columns of ``RECORD_SCHEMA``, or those that it had
+            before ``error_code`` was added, which is then derived.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
+        if file.schema_arrow.equals(_SCHEMA_WITHOUT_CODES):
+            return _read_with_codes(file, columns or RECORD_SCHEMA.names)
         _check_schema(file.schema_arrow)
         return file.read(columns, use_threads=False)  # threads take longer to start than a part to read
     except OSError as exc:  # pyarrow's word for some damages, though the bytes are in memory
         raise pa.ArrowInvalid(" ".join(str(exc).split())) from exc
+
+
+def _read_with_codes(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
+    there = {name for name in columns if name != _CODE} | {"error_class"}
+    table = file.read([name for name in _SCHEMA_WITHOUT_CODES.names if name in there], use_threads=False)
+    classes = table.column("error_class").to_pylist()
+    codes = pa.array([None if name is None else code_of_class(name) for name in classes], pa.string())
+    return table.append_column(RECORD_SCHEMA.field(_CODE), codes).select(columns)
 
 
 def _check_schema(schema: pa.Schema) -> None:

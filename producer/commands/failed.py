@@ -33,4 +33,4 @@ def command(run_url: str, *, as_json: bool) -> None:
 
 def _line(image: FailedImage) -> str:
     message = " ".join(image.error_message.split())  # a line an image, whatever a library says
-    return f"{image.key}  {image.custom_id}  {counted(image.attempts, 'attempt')}  {image.error_class}: {message}"
+    return f"{image.key}  {image.custom_id}  {counted(image.attempts, 'attempt')}  {image.error_code}: {message}"

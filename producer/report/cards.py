@@ -45,7 +45,7 @@ class Card:
 def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | str]) -> Card:
     """Return the card of a row, whose picture is among ``pictures`` if the image was made."""
     made = record.status == SUCCESS
-    found = pictures[record.key] if made else f"{record.error_class}: {record.error_message}"
+    found = pictures[record.key] if made else f"{record.error_code}: {record.error_message}"
     status: Status = "failed" if not made else "missing" if isinstance(found, str) else "made"
     return Card(
         key=record.key,

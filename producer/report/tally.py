@@ -11,7 +11,7 @@ from producer.report.facets import Facet, Pairs
 REASON_LIMIT = 20
 IDS_PER_REASON = 50
 REASONS_KEPT = 1000
-"""A message may hold a number of its own for each image; past this limit reasons are counted by their class."""
+"""A message may hold a number of its own for each image; past this limit reasons are counted by their code."""
 _MANY = "with many different messages"
 _SEARCH_CHARS = 80
 
@@ -20,7 +20,7 @@ _SEARCH_CHARS = 80
 class Reason:
     """Why some images could not be made."""
 
-    error_class: str
+    code: str
     message: str
     count: int = 0
     custom_ids: dict[str, None] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Reason:
     @property
     def search(self) -> str:
         """What finds these images in the report."""
-        return self.error_class if self.message == _MANY else f"{self.error_class}: {self.message}"[:_SEARCH_CHARS]
+        return self.code if self.message == _MANY else f"{self.code}: {self.message}"[:_SEARCH_CHARS]
 
     def add(self, custom_id: str) -> None:
         """Count one more image that failed for this reason."""
@@ -68,7 +68,7 @@ class RowTally:
         return [facet for facet in self.facets.values() if facet.kind is not None]
 
     def _reason(self, record: Record) -> Reason:
-        why = (record.error_class or "unknown", record.error_message or "")
+        why = (record.error_code or "unknown", record.error_message or "")
         if why not in self.reasons and len(self.reasons) >= REASONS_KEPT:
             why = (why[0], _MANY)
         return self.reasons.setdefault(why, Reason(*why))

@@ -16,7 +16,13 @@ def write_rows(folder: RunFolder, count: int) -> None:
     """Fill the parts of a small run, column by column, with so many failed rows: these need no images."""
     row = folder.store.get(part_path(0))
     values = pq.read_table(io.BytesIO(row)).slice(0, 1).to_pylist()[0]
-    values |= {"status": FAILED, "error_class": "SampleError", "error_message": "the image holds NaN", "path": None}
+    values |= {
+        "status": FAILED,
+        "error_code": "not_finite",
+        "error_class": "NotFiniteError",
+        "error_message": "the image holds NaN",
+        "path": None,
+    }
     chunks = sorted(folder.committed_chunks())
     each = count // len(chunks) + 1
     for chunk in chunks:

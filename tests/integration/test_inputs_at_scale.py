@@ -115,7 +115,7 @@ def test_a_batch_file_ends_as_result_and_error_lines(
         image["sha256"] for image in images
     ]
     (error,) = [json.loads(line) for line in folder.store.get("errors.jsonl").splitlines()]
-    assert (error["custom_id"], error["response"], error["error"]["code"]) == ("r1", None, "sample_error")
+    assert (error["custom_id"], error["response"], error["error"]["code"]) == ("r1", None, "sample_failed")
     assert {"results.jsonl", "errors.jsonl"} <= {entry.path for entry in folder.read_manifest().files}  # type: ignore[union-attr]
     assert fleet("verify", "out").returncode == 0
 

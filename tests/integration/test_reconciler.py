@@ -27,7 +27,14 @@ from ddim_core.contracts.queue import (
 from ddim_core.contracts.record import FAILED
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
-from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError
+from ddim_core.errors import (
+    CheckpointError,
+    DeadlineExceededError,
+    DeviceError,
+    OutOfMemoryError,
+    RunNotFoundError,
+    WorkerLostError,
+)
 from ddim_core.storage.run_folder import RunFolder, chunk_path, encode_chunk
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
@@ -37,7 +44,6 @@ from workers.chunk import MAX_ATTEMPTS, ChunkWorker
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
 from workers.logs import KeyValueFormatter
-from workers.making import SUSPECT_LIMIT
 from workers.outbox import Outbox
 from workers.presence import Meter
 from workers.queue_view import QueueView, named_chunk
@@ -45,6 +51,7 @@ from workers.reconciler import AWAIT_S, REQUEUES_PER_ROUND, UNSEEN_ROUNDS, Recon
 from workers.runs import Runs
 from workers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
+from workers.suspects import LIMIT, Suspects
 from workers.tally import REFUSALS_EACH, REFUSED_FOR_S
 from workers.tasks import make_app
 from workers.whereabouts import LOOKS_APART_S, MISSING_S, Whereabouts
@@ -552,16 +559,58 @@ def test_a_lease_is_one_workers_until_it_is_released_or_expires(bench: Bench) ->
 
 
 def test_a_broken_device_costs_attempts_and_at_last_a_failed_row(bench: Bench, folder: RunFolder) -> None:
-    """Four attempts leave the chunk to others; in the fifth the images that break devices fail, the others are made."""
+    """With its chunk, in a group, and alone the chunk is left to others; the second time alone the image fails."""
     bench.sampler.answer = _breaks_with("a star 2", image=1)
-    for attempt in range(1, MAX_ATTEMPTS):
+    for attempt in range(1, 1 + LIMIT):
         bench.chunks.sample(message(folder, 2))
         assert folder.committed_chunks() == set() and bench.device_errors == attempt
         assert bench.redis.pttl(keys(folder).requeued(2)) > 0
     bench.chunks.sample(message(folder, 2))
     rows = folder.read_records(2)
-    assert [row.error_class for row in rows] == [None, "DeviceError"]
-    assert rows[1].attempts == MAX_ATTEMPTS
+    assert [row.error_code for row in rows] == [None, "device_failed"]
+    assert rows[1].attempts == 1 + LIMIT
+
+
+def test_many_images_that_break_devices_take_none_along(bench: Bench, tmp_path: Path) -> None:
+    """Each costs attempts, and none of these counts against the chunk as a whole."""
+    requests = [Request(prompt=f"a star {n}", num_inference_steps=1) for n in range(8)]
+    folder = plan_run(str(tmp_path / "many"), requests, images_per_chunk=8)
+    bench.sampler.answer = _breaks_with(*(f"a star {n}" for n in range(5)))
+    while not folder.committed_chunks():
+        bench.chunks.sample(message(folder, 0))
+        assert bench.device_errors < 20
+    assert [row.error_code for row in folder.read_records(0)] == ["device_failed"] * 5 + [None] * 3
+    assert bench.device_errors > MAX_ATTEMPTS
+
+
+def test_an_image_without_room_fails_alone_and_at_once(bench: Bench, folder: RunFolder) -> None:
+    """The sampler has tried it in a batch of its own; its neighbours are made, and no process is lost."""
+    bench.sampler.answer = _out_of_memory(1)
+    bench.chunks.sample(message(folder, 2))
+    assert [row.error_code for row in folder.read_records(2)] == [None, "out_of_memory"]
+    assert bench.device_errors == 0
+
+
+def test_a_device_without_room_for_anything_is_no_images_fault(bench: Bench, folder: RunFolder) -> None:
+    """Something else may use its memory, or other devices have more: the chunk is left to others at first."""
+    bench.sampler.answer = _out_of_memory(0, 1)
+    for attempt in range(1, MAX_ATTEMPTS):
+        bench.chunks.sample(message(folder, 2))
+        assert folder.committed_chunks() == set() and bench.device_errors == attempt
+    bench.chunks.sample(message(folder, 2))
+    assert [row.error_code for row in folder.read_records(2)] == ["out_of_memory"] * 2
+
+
+def test_deaths_do_not_count_against_a_chunk_that_fails_later(bench: Bench, folder: RunFolder) -> None:
+    """A chunk with many killers has many attempts behind it; one failure of another kind must not end it."""
+    bench.redis.hset(keys(folder).attempts, "0", str(3 * MAX_ATTEMPTS))
+    encoders, bench.chunks.encoders = bench.chunks.encoders, ThreadPoolExecutor(1)
+    bench.chunks.encoders.shutdown()
+    bench.chunks.sample(message(folder, 0))
+    assert folder.committed_chunks() == set()
+    bench.chunks.encoders = encoders
+    bench.chunks.sample(message(folder, 0))
+    assert [row.error_code for row in folder.read_records(0)] == [None, None]
 
 
 def test_a_chunk_that_fails_as_a_whole_ends_as_failed_rows(bench: Bench, folder: RunFolder) -> None:
@@ -652,11 +701,32 @@ def test_images_that_killed_workers_alone_are_failed_rows_and_stay_known(bench: 
     """A chunk may hold two of them; the first must not kill again while the second is being found."""
     run_keys = keys(folder)
     bench.redis.hset(run_keys.attempts, "1", "4")
-    bench.redis.hset(run_keys.suspects, mapping={"000010000": SUSPECT_LIMIT, "000010001": SUSPECT_LIMIT - 1})
+    bench.redis.hset(run_keys.suspects, mapping={"000010000": LIMIT, "000010001": LIMIT - 1})
     bench.chunks.sample(message(folder, 1))
     rows = folder.read_records(1)
-    assert [row.error_class for row in rows] == ["SampleError", None]
-    assert bench.redis.hgetall(run_keys.suspects) == {"000010000": str(SUSPECT_LIMIT + 1)}
+    assert [(row.error_code, row.error_class) for row in rows] == [("worker_lost", "WorkerLostError"), (None, None)]
+    assert bench.redis.hgetall(run_keys.suspects) == {"000010000": str(LIMIT), "000010001": "0"}
+    assert bench.redis.ttl(run_keys.attempts) > 0
+
+
+def test_notes_on_images_are_what_redis_holds(bench: Bench, folder: RunFolder) -> None:
+    """A note is there before its image is on the device, and says what the device said last."""
+    suspects, run_keys = Suspects(bench.board, keys(folder)), keys(folder)
+    assert suspects.suspect(["a", "b"]) == [1, 1]
+    suspects.acquit(["b"])
+    assert suspects.suspect(["a"]) == [2]
+    assert suspects.accuse("a", DeviceError("it broke"))
+    known = suspects.of(["a", "b", "c"])
+    assert [suspicion.count for suspicion in known] == [2, 0, None] and not known[0].is_proven
+    assert isinstance(known[0].reason, DeviceError) and str(known[0].error()) == "it broke"
+    assert suspects.suspect(["a"]) == [3]
+    assert isinstance(suspects.of(["a"])[0].error(), WorkerLostError)  # it died this time, or could not say
+    suspects.excuse(["a", "b"])
+    assert bench.redis.hgetall(run_keys.suspects) == {"a": "2", "b": "-1"}
+    assert suspects.of(["b"])[0].count == 0
+    assert suspects.accuse("b", DeadlineExceededError("it stood still"), proven=True)
+    assert suspects.of(["b"])[0].is_proven and isinstance(suspects.of(["b"])[0].error(), DeadlineExceededError)
+    assert {run_keys.suspects, run_keys.reasons, run_keys.failures} <= set(run_keys.lasting())
 
 
 def test_without_redis_a_chunk_in_hand_is_committed(bench: Bench, folder: RunFolder) -> None:
@@ -667,13 +737,23 @@ def test_without_redis_a_chunk_in_hand_is_committed(bench: Bench, folder: RunFol
     bench.server.start()
 
 
-def _breaks_with(prompt: str, image: int) -> Callable[[SampleSpec], SampledImage]:
+def _breaks_with(*prompts: str, image: int = 0) -> Callable[[SampleSpec], SampledImage]:
     def answer(spec: SampleSpec) -> SampledImage:
-        if spec.prompt == prompt and spec.seed == seeds[image]:
+        if spec.prompt in prompts and spec.seed in seeds:
             raise DeviceError("the device is lost")
         return picture(spec)
 
-    seeds = [derived_seed(0, "r2", number) for number in range(2)]
+    seeds = {derived_seed(0, f"r{number}", image) for number in range(8)}
+    return answer
+
+
+def _out_of_memory(*images: int) -> Callable[[SampleSpec], SampledImage]:
+    def answer(spec: SampleSpec) -> SampledImage:
+        if spec.seed in seeds:
+            raise OutOfMemoryError("the device must have memory for one image of 32x32, and it has not")
+        return picture(spec)
+
+    seeds = {derived_seed(0, "r2", image) for image in images}
     return answer
 
 

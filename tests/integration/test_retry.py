@@ -14,7 +14,7 @@ from ddim_core.contracts.queue import ChunkMessage
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import SampleError
+from ddim_core.errors import NotFiniteError
 from ddim_core.storage.changes import add_change
 from ddim_core.storage.commits import Commits
 from ddim_core.storage.objects import ObjectStore
@@ -42,7 +42,7 @@ def bench(redis_server: RedisServer) -> Bench:
 def fail_for_bad_ones(spec: SampleSpec) -> SampledImage:
     """Return a picture, or fail."""
     if spec.prompt in BAD:
-        raise SampleError("the image holds NaN")
+        raise NotFiniteError("the image holds NaN")
     return picture(spec)
 
 
@@ -78,7 +78,8 @@ def test_only_the_failed_images_are_made_again(bench: Bench, fleet: FleetCommand
     listed = [json.loads(line) for line in fleet("failed", "run", "--json").stdout.splitlines()]
     assert [image["key"] for image in listed] == ["000000001", "000010002"]
     assert listed[0]["custom_id"] == "r1" and listed[0]["attempts"] == 1
-    assert (listed[0]["error_class"], listed[0]["error_message"]) == ("SampleError", "the image holds NaN")
+    assert [listed[0][f"error_{part}"] for part in ("code", "class")] == ["not_finite", "NotFiniteError"]
+    assert listed[0]["error_message"] == "the image holds NaN"
 
     bench.sampler.answer, bench.sampler.submitted = picture, []
     done = fleet("resume", "--failed", "run", "--broker", bench.server.url)

@@ -124,18 +124,29 @@ def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
     _assert_whole(folder, others, timeout_s=PATIENCE_S)
 
 
-def test_an_image_that_kills_its_worker_ends_as_a_failed_row(
-    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
+@pytest.mark.parametrize(
+    ("prompt", "code", "message"),
+    [
+        ("sim:kill", "worker_lost", r"the worker died 3 times with this image on its device, at last alone there"),
+        ("sim:segv", "worker_lost", r"the worker died 3 times with this image on its device, at last alone there"),
+        ("sim:hang", "deadline_exceeded", r"the device stood still for 2 s with this image alone on it"),
+    ],
+)
+def test_an_image_that_ends_its_worker_is_a_failed_row(
+    redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers, prompt: str, code: str, message: str
 ) -> None:
-    """Two deaths with its chunk, two alone: then it is known, and the rest of the chunk is made."""
-    requests = [Request(prompt="sim:kill" if n == 3 else f"a cloud {n}", num_inference_steps=2) for n in range(6)]
+    """A death with its chunk, one in a group, two alone; then the rest of the chunk is made."""
+    requests = [Request(prompt=prompt if n == 3 else f"a cloud {n}", num_inference_steps=2) for n in range(6)]
     folder = plan_run(str(tmp_path / "run"), requests)
     send(redis_server, folder)
-    workers = start_workers("sim:1")
+    workers = start_workers("sim:1", "--stall-timeout", "2")
     wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S, workers.text)
     rows = list(folder.records())
     assert [row.status for row in rows] == [SUCCESS] * 3 + [FAILED] + [SUCCESS] * 2
-    assert "died" in str(rows[3].error_message)
+    assert (rows[3].error_code, rows[3].error_message) == (code, message)
+    deaths = workers.text().count("action=worker_died")
+    assert deaths == (3 if code == "deadline_exceeded" else 4)
+    assert rows[3].attempts == deaths + 1
 
 
 def test_an_image_that_kills_its_worker_takes_no_image_of_another_chunk_with_it(

@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from ddim_core.errors import SampleError
+from ddim_core.errors import NotFiniteError
 from ddim_core.sampling.noise import Float32Array
 
 
@@ -35,9 +35,9 @@ def encode(encoder: nn.Cell, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Flo
     One by one: the batch is the same whoever else is encoded, and the many steps that follow take far longer.
 
     Raises:
-        SampleError: They are not made of numbers.
+        NotFiniteError: They are not made of numbers.
     """
     latents: Float32Array = encoder(Tensor(pixels[None])).asnumpy()[0]
     if not np.isfinite(latents).all():
-        raise SampleError("the latents of the picture must be made of numbers, got NaN or infinity")
+        raise NotFiniteError("the latents of the picture must be made of numbers, got NaN or infinity")
     return latents

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ddim_core import errors
-from ddim_core.errors import Fault, FleetError, InputError, RequestFaults
+from ddim_core.errors import Fault, FleetError, InputError, RequestFaults, code_of, code_of_class
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,26 @@ def test_every_error_has_the_exit_code_of_its_branch() -> None:
         each.__name__ for each in tree if issubclass(each, InputError)
     }
     assert {each.exit_code for each in tree} == {1, 2}
+
+
+def test_a_failure_has_a_word_for_programs() -> None:
+    """They are part of what a run leaves, so none may change; the name of the class, which may, leads to the same."""
+    codes = {
+        "OutOfMemoryError": "out_of_memory",
+        "NotFiniteError": "not_finite",
+        "WorkerLostError": "worker_lost",
+        "DeadlineExceededError": "deadline_exceeded",
+        "DeviceError": "device_failed",
+        "SampleError": "sample_failed",
+        "ScheduleError": "invalid_request",
+        "CheckpointError": "checkpoint_unusable",
+    }
+    assert {name: code_of(getattr(errors, name)("why")) for name in codes} == codes
+    assert {name: code_of_class(name) for name in codes} == codes
+    assert code_of(ValueError("a bug")) == code_of_class("ValueError") == code_of_class("Fault") == "internal_error"
+
+
+def test_codes_are_words_that_programs_take() -> None:
+    """Small letters and underscores."""
+    tree = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, FleetError)]
+    assert all(each.code.replace("_", "").isalpha() and each.code.islower() for each in tree)

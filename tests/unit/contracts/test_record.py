@@ -20,7 +20,8 @@ FAILURE = Record(
     request_index=0,
     image=0,
     status=FAILED,
-    error_class="SampleError",
+    error_code="not_finite",
+    error_class="NotFiniteError",
     error_message="the image must be finite",
     prompt="a",
     negative_prompt="",
@@ -67,6 +68,7 @@ def test_the_schema_is_the_record() -> None:
     assert RECORD_SCHEMA.names == [field.name for field in fields(Record)]
     nullable = {field.name for field in RECORD_SCHEMA if field.nullable}
     assert nullable == {
+        "error_code",
         "error_class",
         "error_message",
         "class_label",

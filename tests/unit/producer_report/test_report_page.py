@@ -93,7 +93,7 @@ def test_failures_are_grouped_by_reason_with_their_ids(tmp_path: Path) -> None:
     run = SmallRun(failing=frozenset(SmallRun().prompts))
     page = written(tmp_path, run)
     assert "Complete, 4 failed" in page
-    assert re.search(r"SampleError\s*<span class=\"count\">4</span>", page)
+    assert re.search(r"not_finite\s*<span class=\"count\">4</span>", page)
     assert "<bdi>r0</bdi>, <bdi>r1</bdi>, <bdi>r2</bdi>, <bdi>r3</bdi></p>" in page
     assert Tags(page).names.count("img") == 0
 

@@ -63,21 +63,21 @@ def test_failures_are_all_counted_and_their_ids_limited(record: Record, monkeypa
     monkeypatch.setattr(report_tally, "IDS_PER_REASON", 2)
     monkeypatch.setattr(report_tally, "REASONS_KEPT", 3)
     tally = RowTally()
-    failed = replace(record, status=FAILED, error_class="SampleError", error_message="holds NaN")
+    failed = replace(record, status=FAILED, error_code="not_finite", error_message="holds NaN")
     for number in range(9):
         tally.add(record, ())
         tally.add(replace(failed, custom_id=f"r{number // 2}"), ())
     for number in range(5):
-        tally.add(replace(failed, error_class="OutOfMemoryError", error_message=f"{number} bytes"), ())
-    found = [(reason.error_class, reason.message, reason.count) for reason in tally.commonest_reasons()]
+        tally.add(replace(failed, error_code="out_of_memory", error_message=f"{number} bytes"), ())
+    found = [(reason.code, reason.message, reason.count) for reason in tally.commonest_reasons()]
     assert found == [
-        ("SampleError", "holds NaN", 9),
-        ("OutOfMemoryError", "with many different messages", 3),
-        ("OutOfMemoryError", "0 bytes", 1),
-        ("OutOfMemoryError", "1 bytes", 1),
+        ("not_finite", "holds NaN", 9),
+        ("out_of_memory", "with many different messages", 3),
+        ("out_of_memory", "0 bytes", 1),
+        ("out_of_memory", "1 bytes", 1),
     ]
     assert list(tally.commonest_reasons()[0].custom_ids) == ["r0", "r1"]
-    assert [reason.search for reason in tally.commonest_reasons()[:2]] == ["SampleError: holds NaN", "OutOfMemoryError"]
+    assert [reason.search for reason in tally.commonest_reasons()[:2]] == ["not_finite: holds NaN", "out_of_memory"]
     assert list(tally.image_seconds) == [record.seconds] * 9
     assert tally.hardware == {("host-0/1", "Ascend:0"): "Ascend910B, float16, 8 slots"}
 
@@ -88,9 +88,9 @@ def test_a_card_says_why_there_is_no_picture(record: Record) -> None:
     assert (shown.status, shown.fault, shown.facts()["Seed"]) == ("made", "", str(record.seed))
     gone = card_of(record, (), {record.key: "missing in shards/00000.tar"})
     assert (gone.status, gone.fault, gone.picture) == ("missing", "missing in shards/00000.tar", None)
-    row = replace(record, status=FAILED, error_class="SampleError", error_message="holds NaN", attempts=3)
+    row = replace(record, status=FAILED, error_code="not_finite", error_message="holds NaN", attempts=3)
     failed = card_of(row, (), {})
-    assert (failed.status, failed.fault, failed.facts()["Attempts"]) == ("failed", "SampleError: holds NaN", "3")
+    assert (failed.status, failed.fault, failed.facts()["Attempts"]) == ("failed", "not_finite: holds NaN", "3")
 
 
 def test_a_very_long_prompt_is_cut(record: Record) -> None:

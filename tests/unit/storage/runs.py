@@ -176,7 +176,8 @@ def _record(item: ChunkItem, chunk: int, path: str, data: bytes | None) -> Recor
         request_index=item.index,
         image=item.image,
         status=FAILED,
-        error_class="SampleError",
+        error_code="not_finite",
+        error_class="NotFiniteError",
         error_message="the image holds NaN",
         attempts=3,
         prompt=spec.prompt,
@@ -206,7 +207,13 @@ def _record(item: ChunkItem, chunk: int, path: str, data: bytes | None) -> Recor
 
 
 def _made(record: Record, where: FileEntry) -> Record:
-    made: dict[str, Any] = {"status": SUCCESS, "error_class": None, "error_message": None, "attempts": 1}
+    made: dict[str, Any] = {
+        "status": SUCCESS,
+        "error_code": None,
+        "error_class": None,
+        "error_message": None,
+        "attempts": 1,
+    }
     return replace(record, path=where.path, size_bytes=where.size_bytes, sha256=where.sha256, **made)
 
 

@@ -21,9 +21,11 @@ from ddim_core.storage.run_folder import (
     encode_part,
     file_entry,
     part_path,
+    read_part,
     shard_path,
     stats_path,
 )
+from producer.failures import failed_images
 from tests.unit.storage.runs import SmallRun, small_chunks, small_plan, write_run
 
 RUN = SmallRun(
@@ -208,3 +210,19 @@ def test_a_row_that_the_schema_does_not_allow_is_never_written(folder: RunFolder
     for name, value in {"seed": 1.5, "height": None, "prompt": 3, "eta": "0", "error_class": 0}.items():
         with pytest.raises(TypeError, match=rf"^{name} must be (string|int64|double).*, got {value!r}$"):
             encode_part([record, replace(record, **{name: value})])  # type: ignore[arg-type]
+
+
+def test_a_part_from_before_there_were_codes_is_read_with_those_of_its_classes(folder: RunFolder) -> None:
+    """Whole, or some columns of it; runs from then can be resumed, listed and reported."""
+    rows = folder.read_records(2)
+    table = pq.read_table(io.BytesIO(folder.store.get(part_path(2))))
+    assert rows[0].error_code == "not_finite"
+    sink = io.BytesIO()
+    pq.write_table(table.drop_columns(["error_code"]), sink)
+    assert decode_part(sink.getvalue()) == rows
+    assert read_part(sink.getvalue(), ["error_code", "key"]).to_pylist() == [
+        {"error_code": "not_finite", "key": rows[0].key}
+    ]
+    assert read_part(sink.getvalue(), ["status"]).column_names == ["status"]
+    folder.store.put(part_path(2), sink.getvalue())
+    assert [image.error_code for image in failed_images(folder)] == ["not_finite"]

@@ -22,7 +22,7 @@ from workers.board import Board
 from workers.child import FINISH, GIVE_BACK, KILL, Child
 from workers.draining import GIVE_BACK_SIGNAL
 from workers.health import HealthWatch
-from workers.launcher import SILENCE_S, Launcher
+from workers.launcher import Launcher
 from workers.restarts import MAX_DEATHS
 from workers.settings import DRAIN_TIMEOUT_S, EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
 
@@ -62,7 +62,6 @@ class Listening(Child):
         """Start it."""
         self.sent: list[signal.Signals] = []
         self.process = subprocess.Popen(["sleep", "60"])
-        self.heard_at = time.monotonic()
 
     def send(self, number: signal.Signals) -> None:
         """Note it."""
@@ -120,14 +119,6 @@ def test_an_npu_that_is_not_healthy_is_drained(listening: Listening) -> None:
         assert listening.sent == sent
     (device,) = supervisor.report().devices
     assert (device.state, device.reason) == ("draining", "npu-smi says that it is Critical")
-
-
-def test_a_process_without_a_sign_of_life_is_killed(listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
-    """It hangs in a call that holds Python's lock, where its own watchdog hangs with it."""
-    listening.heard_at = time.monotonic() - SILENCE_S - 1
-    assert Launcher([listening], AWAY)._tend()
-    assert listening.sent == [signal.SIGKILL]
-    assert "a worker process gives no sign of life and is killed" in caplog.messages
 
 
 def test_a_host_that_is_drained_by_command_ends_and_one_that_was_does_not_begin() -> None:

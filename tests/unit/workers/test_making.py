@@ -12,7 +12,7 @@ import pytest
 from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.record import FAILED, SUCCESS
 from ddim_core.contracts.sample import SampledImage, SampleSpec
-from ddim_core.errors import DeviceError, InputError, RunHaltedError, SampleError, StorageError
+from ddim_core.errors import DeviceError, InputError, OutOfMemoryError, RunHaltedError, SampleError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from tests.unit.workers.samples import ScriptedSampler, items, loaded, picture, records
 from workers.board import Board
@@ -38,9 +38,7 @@ def make(sampler: ScriptedSampler, folder: Path, encoders: ThreadPoolExecutor, *
         loaded(sampler),
         encoders,
         records(6, container=container),
-        tally,
         Progress(tally, 0, Meter()),
-        last=bool(options.get("last")),
         limits=limits if isinstance(limits := options.get("limits"), Limits) else NO_LIMITS,
     )
 
@@ -52,7 +50,9 @@ def test_rows_come_in_the_order_of_their_keys(tmp_path: Path, encoders: ThreadPo
     assert {row.record.status for row in rows} == {SUCCESS}
 
 
-@pytest.mark.parametrize("error", [SampleError("NaN"), InputError("height must be even"), ValueError("a bug")])
+@pytest.mark.parametrize(
+    "error", [SampleError("NaN"), OutOfMemoryError("no room"), InputError("height must be even"), ValueError("a bug")]
+)
 def test_an_image_that_fails_alone_is_a_failed_row(
     tmp_path: Path, encoders: ThreadPoolExecutor, error: Exception
 ) -> None:
@@ -106,10 +106,39 @@ def test_an_attempt_that_ends_leaves_nothing_on_the_device(tmp_path: Path, encod
     assert all(image.cancelled() for image in held[1:])
 
 
-def test_in_the_last_attempt_a_devices_error_is_the_images_own(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
-    """By then other devices have failed with it too."""
-    rows = make(ScriptedSampler(failing_at(2, DeviceError("lost"))), tmp_path, encoders, last=True).make(items(6))
-    assert [row.record.status for row in rows].count(FAILED) == 1
+def test_a_devices_error_is_the_images_own_where_that_is_said(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """By then other devices have failed with it too; the next call is like the first again."""
+    maker = make(ScriptedSampler(failing_at(2, DeviceError("lost"))), tmp_path, encoders)
+    rows = maker.make(items(6), fails_device=True)
+    assert [row.record.error_code for row in rows] == [None, None, "device_failed", None, None, None]
+    with pytest.raises(DeviceError):
+        maker.make(items(6))
+
+
+def test_images_are_on_the_device_until_they_come_back(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
+    """However they end; a store that is slow to take them is no device that stands still."""
+    maker = make(ScriptedSampler(), tmp_path, encoders)
+
+    def look(spec: SampleSpec) -> SampledImage:
+        if spec.image_index == 1:
+            raise InputError("height must be even")
+        return picture(spec)
+
+    maker.loaded.sampler.answer = look  # type: ignore[attr-defined]
+    assert not maker.on_device.is_busy
+    maker.make(items(6))
+    assert not maker.on_device.is_busy
+    held: list[Future[SampledImage]] = []
+    maker.loaded.sampler.submit = lambda spec: held.append(Future()) or held[-1]  # type: ignore
+    waiting = threading.Thread(target=lambda: maker.make(items(6)), daemon=True)
+    waiting.start()
+    while len(held) < 6:
+        waiting.join(0.01)
+    assert maker.on_device.is_busy
+    for future, item in zip(held, items(6), strict=True):
+        future.set_result(picture(item.spec))
+    waiting.join(5)
+    assert not maker.on_device.is_busy
 
 
 def test_a_refused_submission_fails_that_image_alone(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
@@ -158,13 +187,6 @@ def test_an_imagefolder_gets_its_images_at_once(tmp_path: Path, encoders: Thread
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [f"{item.key}.png" for item in items(6)]
 
 
-def test_one_by_one_no_two_images_are_on_the_device(tmp_path: Path, encoders: ThreadPoolExecutor) -> None:
-    """Otherwise a death could not be laid at one image's door."""
-    maker = make(ScriptedSampler(), tmp_path, encoders)
-    rows = maker.make_one_by_one(items(6))
-    assert [row.record.status for row in rows] == [SUCCESS] * 6
-
-
 def failing_at(image: int, error: Exception) -> Callable[[SampleSpec], SampledImage]:
     """Return an answer that raises for one image of the request."""
 
@@ -196,4 +218,4 @@ def test_a_chunk_that_is_stopped_ends_with_the_reason_and_frees_the_device(
         timer.join()
         assert all(image.cancelled() for image in submitted)
         with pytest.raises(RunHaltedError):
-            maker.make_one_by_one(items(1))
+            maker.make(items(1))

@@ -56,7 +56,7 @@ def test_an_inversion_leaves_latents_and_error_and_one_without_its_picture_fails
     tally = Tally(Board("redis://127.0.0.1:1/0"), "run-0001")
     with ThreadPoolExecutor(1) as encoders:
         maker = ChunkMaker(
-            folder, 0, loaded(ScriptedSampler(inverted)), encoders, records(2), tally, Progress(tally, 0, Meter())
+            folder, 0, loaded(ScriptedSampler(inverted)), encoders, records(2), Progress(tally, 0, Meter())
         )
         here, gone = (row.record for row in maker.make(chunk_items(plan(2), 0, lines)))
     assert (here.status, here.source, here.latents) == (SUCCESS, source, "latents/00000/000000000.npy")

@@ -21,12 +21,12 @@ class Row:
 
     request_index: int
     image: int = 0
-    error_class: str | None = None
+    error_code: str | None = None
     error_message: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         """Return what follows from the rest."""
-        made = self.error_class is None
+        made = self.error_code is None
         return {
             "key": f"{self.request_index:05d}{self.image:04d}",
             "custom_id": f"request {self.request_index}",
@@ -66,29 +66,29 @@ def test_a_request_is_a_line_with_its_images(tmp_path: Path) -> None:
 
 
 def test_a_request_of_which_nothing_was_made_is_an_error_line(tmp_path: Path) -> None:
-    """Named by the class of the failure; the other file has no line of it."""
-    folder, _ = written(tmp_path, [Row(0), Row(1, 0, "OutOfMemoryError", "the device is full")])
+    """Named by the code of the failure; the other file has no line of it."""
+    folder, _ = written(tmp_path, [Row(0), Row(1, 0, "out_of_memory", "the device is full")])
     (error,) = lines_of(folder, ERRORS)
     assert (error["custom_id"], error["response"]) == ("request 1", None)
-    assert error["error"] == {"code": "out_of_memory_error", "message": "the device is full"}
+    assert error["error"] == {"code": "out_of_memory", "message": "the device is full"}
     assert [line["custom_id"] for line in lines_of(folder, RESULTS)] == ["request 0"]
 
 
 def test_a_partial_failure_is_a_result_with_an_error_beside(tmp_path: Path) -> None:
     """What was made is not lost, and nobody takes it for all."""
-    folder, _ = written(tmp_path, [Row(0, 0), Row(0, 1, "SampleError", "the image holds NaN"), Row(0, 2)])
+    folder, _ = written(tmp_path, [Row(0, 0), Row(0, 1, "not_finite", "the image holds NaN"), Row(0, 2)])
     (line,) = lines_of(folder, RESULTS)
     assert [image["image"] for image in line["response"]["body"]["data"]] == [0, 2]
     assert line["error"] == {
         "code": "partial_failure",
-        "message": "1 of 3 images failed, image 1: SampleError: the image holds NaN",
+        "message": "1 of 3 images failed, image 1: not_finite: the image holds NaN",
     }
     assert not folder.store.exists(ERRORS)
 
 
 def test_the_same_rows_give_the_same_bytes_with_their_hash(tmp_path: Path) -> None:
     """Two workers may finish a run at once, and the manifest lists the files."""
-    rows = [Row(0), Row(1, 0, "SampleError", "ü\u2028")]
+    rows = [Row(0), Row(1, 0, "sample_failed", "ü\u2028")]
     folder, entries = written(tmp_path / "a", rows)
     again, entries_again = written(tmp_path / "b", rows)
     assert entries == entries_again
@@ -100,7 +100,7 @@ def test_the_same_rows_give_the_same_bytes_with_their_hash(tmp_path: Path) -> No
 
 def test_errors_that_were_mended_leave_no_file(tmp_path: Path) -> None:
     """When failed images were made again, the run ends anew."""
-    written(tmp_path, [Row(0, 0, "SampleError", "x")])
+    written(tmp_path, [Row(0, 0, "sample_failed", "x")])
     folder, entries = written(tmp_path, [Row(0)])
     assert [entry.path for entry in entries] == [RESULTS]
     assert not folder.store.exists(ERRORS)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
 import time
 import zlib
 from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddim_core.errors import DeviceError, SampleError
+from ddim_core.errors import DeviceError, code_of
 from tests.unit.workers.samples import items
 from workers.simulated import SimulatedSampler, draw
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_equal_specs_make_equal_pictures_of_the_asked_size() -> None:
@@ -40,20 +47,56 @@ def test_a_batch_of_samples_takes_the_steps_of_one() -> None:
     sampler.close()
 
 
-def test_a_failing_prompt_fails_alone_and_a_breaking_one_takes_the_batch_along() -> None:
-    """As a NaN and a lost device do."""
+@pytest.mark.parametrize(
+    ("prompt", "code"), [("sim:fail", "sample_failed"), ("sim:nan", "not_finite"), ("sim:oom", "out_of_memory")]
+)
+def test_some_prompts_fail_alone(prompt: str, code: str) -> None:
+    """As they do on a real device; only images count as such."""
     sampler = SimulatedSampler(slots=4, step_ms=1)
     spec = items(1)[0].spec
-    fails, goes = sampler.submit(dataclasses.replace(spec, prompt="sim:fail")), sampler.submit(spec)
-    with pytest.raises(SampleError):
-        fails.result(5)
+    fails, goes = sampler.submit(dataclasses.replace(spec, prompt=prompt)), sampler.submit(spec)
+    error = fails.exception(5)
+    assert error is not None and code_of(error) == code
     goes.result(5)
+    sampler.close()
+    assert sampler.counters().images == 1
+
+
+def test_a_breaking_prompt_takes_the_batch_along() -> None:
+    """As a lost device does."""
+    sampler = SimulatedSampler(slots=4, step_ms=1)
+    spec = items(1)[0].spec
     long = sampler.submit(dataclasses.replace(spec, num_inference_steps=1000))
     breaks = sampler.submit(dataclasses.replace(spec, prompt="sim:break"))
     for image in (breaks, long):
         with pytest.raises(DeviceError):
             image.result(5)
     sampler.close()
+
+
+@pytest.mark.parametrize(("prompt", "number"), [("sim:kill", signal.SIGKILL), ("sim:segv", signal.SIGSEGV)])
+def test_some_prompts_end_the_process(prompt: str, number: signal.Signals) -> None:
+    """The second by what a library with a fault does, and not by a signal that somebody sends."""
+    program = (
+        "import dataclasses\n"
+        "from tests.unit.workers.samples import items\n"
+        "from workers.simulated import SimulatedSampler\n"
+        f"spec = dataclasses.replace(items(1)[0].spec, prompt='{prompt} 1')\n"
+        "SimulatedSampler(slots=1, step_ms=1).submit(spec).result(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -number
+
+
+def test_a_hanging_prompt_stops_the_device_for_ever() -> None:
+    """Its neighbours do not come back either, and no step is made."""
+    sampler = SimulatedSampler(slots=2, step_ms=1)
+    spec = items(1)[0].spec
+    hangs = sampler.submit(dataclasses.replace(spec, prompt="sim:hang"))
+    goes = sampler.submit(dataclasses.replace(spec, num_inference_steps=20))
+    with pytest.raises(FutureTimeoutError):
+        hangs.result(0.3)
+    assert not goes.done() and sampler.counters().steps == spec.num_inference_steps
 
 
 def test_closing_drains_or_cancels() -> None:
