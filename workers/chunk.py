@@ -180,10 +180,14 @@ class ChunkWorker:
             extra={"action": "chunk_given_back", "chunk": message.chunk, "error": repr(exc)},
         )
         pause_s = PAUSE_S
-        if isinstance(exc, StorageError):
+        if isinstance(exc, StorageError) and self._is_listed(message, tally):
             pause_s = self.stores.failed(message.run_url, exc)
             self.stores.ask(message.run_url)
         tally.give_back(message.chunk, pause_s)
+
+    def _is_listed(self, message: ChunkMessage, tally: Tally) -> bool:
+        """Return whether the run is one that this process has seen, or that Redis lists: anyone can send a message."""
+        return self.runs.known(message.run_url, message.run_id) is not None or tally.is_listed_at(message.run_url)
 
     def _leave(self, message: ChunkMessage) -> None:
         """Put a message back where a worker may take it that sees the store, and be slow to take the next."""

@@ -32,6 +32,10 @@ class Tally:
         """List the run among those that are not finished, where the reconciler looks."""
         self._board.ask(lambda redis: redis.hset(RUNS_KEY, self.keys.run_id, run_url), otherwise=0)
 
+    def is_listed_at(self, run_url: str) -> bool:
+        """Return whether the run is listed among those that are not finished, under this URL."""
+        return self._board.ask(lambda redis: bool(redis.hget(RUNS_KEY, self.keys.run_id) == run_url), otherwise=False)
+
     def begin(self, chunk: int) -> int:
         """Note that a worker took the chunk; return how often that has happened, this time included."""
 

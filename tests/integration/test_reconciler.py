@@ -88,7 +88,7 @@ class Bench:
             encoders=self.encoders,
             finisher=Finisher(self.board, self.leases, self.runs),
             meter=Meter(),
-            requeue=lambda message, priority: self.outbox.chunks([message], priority),
+            requeue=lambda message, priority, front: self.outbox.chunks([message], priority, front=front),
             on_device_error=self.count_device_error,
             hold_off_s=0,
         )
@@ -782,3 +782,15 @@ def _refused_long_ago(bench: Bench, folder: RunFolder) -> None:
 def _report(bench: Bench, worker_id: str) -> None:
     report = WorkerReport(worker_id=worker_id, host="host", pid=1, device="cpu:0", state="ready")
     bench.redis.set(worker_key(worker_id), report.model_dump_json())
+
+
+def test_a_worker_that_ends_passes_its_chunk_on(bench: Bench, folder: RunFolder) -> None:
+    """Before all other messages, with its lease and its attempt taken back, and nothing is written of it."""
+    bench.outbox.chunks([message(folder, 1)])
+    bench.chunks.give_back_all()
+    bench.chunks.sample(message(folder, 0))
+    run_keys = keys(folder)
+    assert folder.committed_chunks() == set()
+    assert bench.redis.hget(run_keys.attempts, "0") == "0"
+    assert not bench.redis.exists(run_keys.in_hand, run_keys.lease(0))
+    assert [bench.pop(), bench.pop()] == [0, 1]
