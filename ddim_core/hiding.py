@@ -13,7 +13,7 @@ _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_TOKEN", 
 _SHORTEST_SECRET = 6
 """A shorter one stands in too many words; of URLs it is hidden all the same."""
 # Up to the last @: a password may hold others.
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]*@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://?[^\s:/@]*:)[^\s/]*@", re.IGNORECASE)
 _QUERY_PASSWORD = re.compile(r"([?&][\w-]*(?:password|token|secret)=)[^\s&#'\"]+", re.IGNORECASE)
 
 

@@ -89,6 +89,7 @@ class WorkerProcess:
             requeue=lambda message, priority: self._outbox.chunks([message], priority),
             on_device_error=self._restart,
             limits=self._settings.limits,
+            secrets=secrets_of(os.environ, self._settings.broker_url),
         )
 
     def _make_presence(self) -> Presence:
