@@ -1,4 +1,4 @@
-"""What is hidden of secrets wherever text is shown or kept: logs, errors, tracebacks."""
+"""What is made of text before it is shown: secrets are hidden, and control characters too, which move cursors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ _SHORTEST_SECRET = 6
 # Up to the last @: a password may hold others.
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://?[^\s:/@]*:)[^\s/]*@", re.IGNORECASE)
 _QUERY_PASSWORD = re.compile(r"([?&][\w-]*(?:password|token|secret)=)[^\s&#'\"]+", re.IGNORECASE)
+
+
+# But for tabs and ends of lines; the others move a terminal's cursor, colour it, or turn the direction of a line.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def without_controls(text: str) -> str:
+    """Return ``text`` with its control characters as escapes, so that a terminal shows what is there."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def without_passwords(text: str) -> str:

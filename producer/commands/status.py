@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
@@ -31,4 +32,4 @@ def command(run_url: str, *, as_json: bool, with_workers: bool, broker: str | No
     else:
         click.echo(status_table(status))
         if with_workers:
-            click.echo(f"\n{workers_table(reports)}")
+            click.echo(f"\n{without_controls(workers_table(reports))}")
