@@ -1,4 +1,4 @@
-"""What is hidden of secrets wherever text is shown or kept: logs, errors, tracebacks."""
+"""What is made of text before it is shown: secrets are hidden, and control characters too, which move cursors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_TOKEN", 
 _SHORTEST_SECRET = 6
 """A shorter one stands in too many words; of URLs it is hidden all the same."""
 # Up to the last @: a password may hold others.
-_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/]*@", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://?[^\s:/@]*:)[^\s/]*@", re.IGNORECASE)
 _QUERY_PASSWORD = re.compile(r"([?&][\w-]*(?:password|token|secret)=)[^\s&#'\"]+", re.IGNORECASE)
+
+
+# But for tabs and ends of lines; the others move a terminal's cursor, colour it, or turn the direction of a line.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def without_controls(text: str) -> str:
+    """Return ``text`` with its control characters as escapes, so that a terminal shows what is there."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def without_passwords(text: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
-from ddim_core.checkpoints.folder import PACKAGED
+from ddim_core.checkpoints.folder import PACKAGED, describe
 from ddim_core.errors import BrokerError, HostError, InputError
 from producer.broker import Broker
 from producer.child import Child, last_line, running, words_of
@@ -115,13 +115,16 @@ def models_option(model: str, checkpoint: Path, folder: Path) -> list[str]:
     """Return the workers' arguments for a checkpoint that a plan calls ``model``; makes a link to it in ``folder``.
 
     Workers look for the last part of the plan's name. The checkpoint may have another: it was moved, or is a link.
+    They follow links into folders that were named only, so all places of its files are: a cache keeps them elsewhere.
     """
     if model in PACKAGED:
         return []
     models = folder / "models"
     models.mkdir()
     (models / PurePath(model).name).symlink_to(checkpoint.resolve(), target_is_directory=True)
-    return ["--models", str(models)]
+    places = {(checkpoint / name).resolve().parent for name in describe(checkpoint).files}
+    outside = sorted(place for place in places if not place.is_relative_to(checkpoint.resolve()))
+    return [word for place in (models, checkpoint.resolve(), *outside) for word in ("--models", str(place))]
 
 
 def check_host() -> str:

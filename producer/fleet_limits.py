@@ -29,6 +29,10 @@ class FleetLimits:
         """Return the bounds that hold with the workers of these reports; one that drains takes nothing new."""
         return cls(own, frozenset(report.limits for report in reports if report.state != "draining"))
 
+    def limit_requests(self) -> bool:
+        """Return whether there is anything to ask ``faults`` for: a run may have a million requests."""
+        return self.own != NO_LIMITS or (bool(self.of_workers) and NO_LIMITS not in self.of_workers)
+
     def faults(self, request: Request) -> list[Broken]:
         """Return each bound that keeps a request with nothing left to guess from being made."""
         by_worker = (list(limits.faults(request)) for limits in self.of_workers)

@@ -12,7 +12,7 @@ import click
 
 from ddim_core.broker_url import secrets_of
 from ddim_core.errors import FleetError, RequestFaults
-from ddim_core.hiding import current_traceback, without_secrets
+from ddim_core.hiding import current_traceback, without_controls, without_secrets
 from ddim_core.version import __version__
 
 BAD_INPUT = 1
@@ -112,7 +112,7 @@ def exit_code_of(arguments: Sequence[str]) -> int:
         if debug:
             click.echo(current_traceback(secrets), err=True)
         code, message = _explained(exc)
-        click.echo(f"ddim-fleet: error: {without_secrets(message, secrets)}", err=True)
+        click.echo(f"ddim-fleet: error: {without_controls(without_secrets(message, secrets))}", err=True)
         return code
 
 

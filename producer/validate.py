@@ -67,9 +67,9 @@ class RequestChecker:
         self._count = first_index
         self._places = Places()
         self._possible: set[tuple[str, int, bool]] = set()
-        self._limits = FleetLimits()  # none for the defaults: each row may give something else
+        self._limits: FleetLimits | None = None  # for the defaults, too: each row may give something else
         self._validated(Row("the run's defaults", None, self._any_subject()), "any")
-        self._limits = limits
+        self._limits = limits if limits.limit_requests() else None
 
     def check(self, row: Row) -> Request:
         """Return the row's request with nothing left to guess.
@@ -142,7 +142,7 @@ class RequestChecker:
                 yield row.fault(name, f"{rule} with {model.name}, got {side}")
         if request.invert is not None and not model.inverts:
             yield row.fault("invert", f"must be left out with {model.name}, which is no {INVERTIBLE}")
-        for fault in self._limits.faults(request):
+        for fault in self._limits.faults(request) if self._limits else ():
             yield row.fault(*fault)
         try:
             self._check_schedule(request)

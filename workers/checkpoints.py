@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
 from ddim_core.checkpoints import describe, digest, resolve
@@ -50,7 +50,8 @@ class Checkpoints:
     def only(self) -> ModelRef | None:
         """Return the checkpoint that most runs will want: the only one below the folders, or the packaged one."""
         folders = [folder for given in self._folders for folder in (given, *sorted(given.glob("*")))]
-        here = [folder for folder in folders if (folder / _INDEX).is_file()]
+        found = (folder for folder in folders if _is_checkpoint(folder))
+        here = list({folder.resolve(): folder for folder in reversed(list(found))}.values())
         if self._folders and len(here) != 1:
             return None
         folder = here[0] if here else resolve(PACKAGED[0])
@@ -64,13 +65,31 @@ class Checkpoints:
         names = [path.name] if path.is_absolute() or ".." in path.parts else [name, path.name]
         places = [given / each for given in self._folders for each in names]
         places += [given for given in self._folders if given.name == path.name]
-        return list(dict.fromkeys(place for place in places if (place / _INDEX).is_file()))
+        return list(dict.fromkeys(place for place in places if _is_checkpoint(place)))
 
     def _digest(self, folder: Path) -> str:
         """Return the digest; gigabytes are read once for as long as the files keep their times."""
         files = describe(folder).files
+        self._refuse_links_out(folder, files)
         state = (folder, tuple((name, (folder / name).stat().st_mtime_ns, size) for name, size in files.items()))
         with self._lock:
             if state not in self._digests:
                 self._digests[state] = digest(folder)
             return self._digests[state]
+
+    def _refuse_links_out(self, folder: Path, names: Iterable[str]) -> None:
+        """Raise CheckpointError for files that a link has lie elsewhere than below the folders given."""
+        if folder in map(resolve, PACKAGED):
+            return
+        for path in (folder / name for name in names):
+            target = path.resolve()
+            if not any(target.is_relative_to(given) for given in self._folders):
+                rule = "a checkpoint's files must lie below --models"
+                raise CheckpointError(f"{rule}, got {path}, which is {target}; name that folder, too")
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    try:
+        return (folder / _INDEX).is_file()
+    except OSError:  # a plan may give a name that no file can have
+        return False

@@ -136,6 +136,8 @@ class ChunkWorker:
     limits: Limits = NO_LIMITS
     """What the operator allows; beyond it, images become failed rows."""
     on_device: OnDevice = field(default_factory=OnDevice)
+    secrets: tuple[str, ...] = ()
+    """What no row shall show."""
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
     """Messages so far."""
@@ -244,7 +246,7 @@ class ChunkWorker:
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
             self.samplers.prepare(loaded, plan, self.limits)
-            records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number)
+            records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number, self.secrets)
             maker = ChunkMaker(
                 attempt.run.folder,
                 attempt.chunk,
@@ -348,7 +350,7 @@ class ChunkWorker:
     def _commit_as_failed(self, attempt: Attempt, exc: Exception) -> None:
         facts = SamplerFacts(device_kind="none", device=self.device, slots=0, dtype="none", versions="{}")
         kept = attempt.kept()
-        records = RecordMaker(attempt.run.plan, facts, self.worker_id, kept.attempts + attempt.number)
+        records = RecordMaker(attempt.run.plan, facts, self.worker_id, kept.attempts + attempt.number, self.secrets)
         rows = [Made(records.failure(item, exc), None) for item in kept.missing(attempt.items())]
         self._commit(attempt, kept.with_made(rows), records)
 

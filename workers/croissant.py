@@ -81,7 +81,9 @@ def croissant(plan: RunPlan, images: int, files: Iterable[FileEntry]) -> bytes:
         "distribution": [*(listed if len(listed) <= LISTED_LIMIT else ()), *_file_sets(plan)],
         "recordSet": [_record_set()],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False).encode(errors="replace") + b"\n"
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    # Sites put it into a page as it is, in an element of its own, which no model's name shall end.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026").encode(errors="replace") + b"\n"
 
 
 def is_listed(entry: FileEntry) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Sequence
 
-from ddim_core.hiding import without_secrets
+from ddim_core.hiding import without_controls, without_secrets
+
+log = logging.getLogger(__name__)
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -35,7 +38,7 @@ class KeyValueFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the traceback if there is one, without secrets: exceptions of libraries quote URLs."""
-        return without_secrets(super().format(record), self._secrets)
+        return without_controls(without_secrets(super().format(record), self._secrets))
 
 
 def set_up_logging(level: str, device: str, secrets: Sequence[str] = ()) -> None:
@@ -45,9 +48,17 @@ def set_up_logging(level: str, device: str, secrets: Sequence[str] = ()) -> None
     if level != "DEBUG":
         handler.addFilter(_without_lost_connections)
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    threading.excepthook = _log_end_of_thread  # Python's own prints it past the handler, with all that it quotes
     if level != "DEBUG":
         for name in ("celery", "kombu", "amqp"):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _log_end_of_thread(end: threading.ExceptHookArgs) -> None:
+    if end.exc_type is not SystemExit:
+        info = (end.exc_type, end.exc_value or end.exc_type(), end.exc_traceback)
+        name = end.thread.name if end.thread else "unknown"
+        log.error("a thread ended by an error", extra={"action": "thread_ended", "ended": name}, exc_info=info)
 
 
 def _without_lost_connections(record: logging.LogRecord) -> bool:

@@ -103,6 +103,7 @@ class WorkerProcess:
             on_device_error=self._restart,
             stores=self._stores,
             limits=self._settings.limits,
+            secrets=secrets_of(os.environ, self._settings.broker_url),
         )
 
     def _make_presence(self) -> Presence:

@@ -17,6 +17,7 @@ from ddim_core.contracts.record import FAILED, SUCCESS, Record, way_columns
 from ddim_core.contracts.sample import SampledImage
 from ddim_core.contracts.start import Picture
 from ddim_core.errors import code_of
+from ddim_core.hiding import without_secrets
 from ddim_core.schedule import ScheduleConfig
 from workers.encode import encoder_versions
 from workers.samplers import SamplerFacts
@@ -41,6 +42,8 @@ class RecordMaker:
     facts: SamplerFacts
     worker: str
     attempts: int
+    secrets: tuple[str, ...] = ()
+    """What no row shall show, whatever an error quotes."""
 
     def success(
         self, item: ChunkItem, data: bytes, path: str, image: SampledImage, latents: FileEntry | None = None
@@ -67,7 +70,7 @@ class RecordMaker:
             status=FAILED,
             error_code=code_of(exc),
             error_class=type(exc).__name__,
-            error_message=(str(exc) or type(exc).__name__)[:MAX_MESSAGE_CHARS],
+            error_message=without_secrets(str(exc) or type(exc).__name__, self.secrets)[:MAX_MESSAGE_CHARS],
             slots=self.facts.slots,
             decode_batch=self.facts.decode_batch,
             seconds=0.0,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddim_core.checkpoints.files import read_json, weight_files
 from ddim_core.checkpoints.labels import ClassLabels, read_labels
 from ddim_core.checkpoints.pipelines import INVERTIBLE, PIPELINES, Pipeline, Takes
 from ddim_core.errors import CheckpointError, ScheduleError
@@ -23,7 +23,6 @@ _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 # CLIPTokenizer reads these where they exist and tokenizer_config.json has no added_tokens_decoder, as in Stable
 # Diffusion 1.5. It reads chat templates too, which no prompt passes through.
 _OPTIONAL_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
-_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _BLOCK_BYTES = 1 << 20
 
 
@@ -101,7 +100,7 @@ def describe(folder: Path) -> CheckpointInfo:
         CheckpointError: A file is missing or not what it should be, the weights are pickled, or the folder holds a
             pipeline or a model class that is not supported.
     """
-    index = _read_json(folder, _INDEX)
+    index = read_json(folder, _INDEX)
     name = _one_of(tuple(PIPELINES), index.get("_class_name"), f"_class_name of {folder / _INDEX}")
     pipeline = PIPELINES[name]
     for part, (classes, _) in pipeline.parts.items():
@@ -109,8 +108,8 @@ def describe(folder: Path) -> CheckpointInfo:
         saved_class = saved[-1] if isinstance(saved, list) and saved else saved
         _one_of(classes, saved_class, f"the class of {part} in {folder / _INDEX}")
     path = folder / pipeline.denoiser / "config.json"
-    config = _read_json(folder, f"{pipeline.denoiser}/config.json")
-    vae = _read_json(folder, "vae/config.json") if "vae" in pipeline.parts else None
+    config = read_json(folder, f"{pipeline.denoiser}/config.json")
+    vae = read_json(folder, "vae/config.json") if "vae" in pipeline.parts else None
     factor = 1 if vae is None else _halvings(vae, folder / "vae/config.json")
     height, width = _sample_size(config, path)
     _refuse_other_conditions(name, config, path)
@@ -153,7 +152,7 @@ def _files(folder: Path, pipeline: Pipeline) -> dict[str, int]:
     names = [_INDEX, _SCHEDULER_CONFIG]
     names += [f"{tokenizer}/{name}" for tokenizer in pipeline.tokenizers for name in _TOKENIZER_FILES]
     for part, (_, stem) in pipeline.parts.items():
-        names += [f"{part}/config.json", *_weights(folder, part, stem)]
+        names += [f"{part}/config.json", *weight_files(folder, part, stem)]
     for name in names:
         if not (folder / name).is_file():
             raise CheckpointError(f"a checkpoint must hold {name}, got none in {folder}")
@@ -162,25 +161,8 @@ def _files(folder: Path, pipeline: Pipeline) -> dict[str, int]:
     return {name: (folder / name).stat().st_size for name in sorted(names)}
 
 
-def _weights(folder: Path, part: str, stem: str) -> list[str]:
-    """Return the safetensors files of a component: one, or the shards that an index names, and that index."""
-    single, sharded = f"{part}/{stem}.safetensors", f"{part}/{stem}.safetensors.index.json"
-    if not (folder / single).is_file() and (folder / sharded).is_file():
-        weight_map = _read_json(folder, sharded).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"weight_map must name the file of every weight, got {weight_map!r:.80} in {sharded}")
-        return [sharded, *sorted({f"{part}/{shard}" for shard in weight_map.values()})]
-    pickles = sorted(file.name for file in (folder / part).glob("*") if file.suffix in _PICKLES)
-    if not (folder / single).is_file() and pickles:
-        raise CheckpointError(
-            f"weights must be {single}, got {part}/{pickles[0]} in {folder}; pickled weights can run code when they "
-            "are loaded, so they never are: save the pipeline again with safe_serialization=True"
-        )
-    return [single]
-
-
 def _schedule(folder: Path, pipeline: Pipeline) -> ScheduleConfig:
-    config = {**pipeline.scheduler_defaults, **_read_json(folder, _SCHEDULER_CONFIG), **pipeline.scheduler}
+    config = {**pipeline.scheduler_defaults, **read_json(folder, _SCHEDULER_CONFIG), **pipeline.scheduler}
     try:
         return ScheduleConfig.from_mapping(config, ignore_unknown=True)
     except ScheduleError as error:
@@ -241,16 +223,3 @@ def _one_of(allowed: tuple[str, ...], value: Any, what: str) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise CheckpointError(f"{what} must be {' or '.join(allowed)}, got {value}")
     return value
-
-
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"a checkpoint must hold {name}, got none in {folder}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} must be a JSON file, got {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, got {type(content).__name__}")
-    return content

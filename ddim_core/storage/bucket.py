@@ -13,6 +13,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from ddim_core.errors import OutputError
+from ddim_core.hiding import public_url
 from ddim_core.storage.credentials import FILE_VARIABLES, CredentialsFile
 
 if TYPE_CHECKING:
@@ -157,13 +158,15 @@ def check_settings(environment: Mapping[str, str]) -> None:
     """
     endpoint = next((environment[name] for name in _ENDPOINTS if environment.get(name)), None)
     if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-        raise OutputError(f"the S3 endpoint must start with https:// or http://, got {endpoint!r} in AWS_ENDPOINT_URL")
+        raise OutputError(
+            f"the S3 endpoint must start with https:// or http://, got {public_url(endpoint)!r} in AWS_ENDPOINT_URL"
+        )
     keys = [environment.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
     if any(key is not None for key in keys) and not all(keys):
         raise OutputError(f"S3 needs both halves of its credentials; {_SET_KEYS}")
     # Without an endpoint this is AWS, where a machine's role may supply them.
     if endpoint is not None and not all(keys) and not any(environment.get(name) for name in _OTHER_CREDENTIALS):
-        raise OutputError(f"S3 at {endpoint} needs credentials; {_SET_KEYS}")
+        raise OutputError(f"S3 at {public_url(endpoint)} needs credentials; {_SET_KEYS}")
 
 
 def bucket_is_missing(exc: Exception) -> bool:

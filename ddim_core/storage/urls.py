@@ -28,6 +28,8 @@ def normalise_url(url: str) -> str:
     if scheme is None:
         return _folder_url(Path(url), url)
     rest = url[len(scheme) + 1 :]
+    if scheme != "file":
+        _refuse_credentials(rest)
     if scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
         raise OutputError(f"a store URL must start with one of {allowed} or be a path, got {url!r}")
@@ -45,6 +47,13 @@ def bucket_of(url: str) -> tuple[str, str]:
     return bucket, prefix
 
 
+def _refuse_credentials(rest: str) -> None:
+    """Raise OutputError for ``//key:secret@bucket/...``, without showing it; a secret key may hold slashes."""
+    first = rest.lstrip("/").partition("/")[0]
+    if "@" in first or (":" in first and "@" in rest):
+        raise OutputError("a store URL must hold no credentials, got some; set AWS_ACCESS_KEY_ID and the like instead")
+
+
 def _file_url(rest: str, url: str) -> str:
     path = rest.removeprefix("//localhost") if rest.startswith("//localhost/") else rest.removeprefix("//")
     if not rest.startswith("//") or not path.startswith("/"):
@@ -56,9 +65,6 @@ def _bucket_url(rest: str, url: str) -> str:
     bucket, _, prefix = rest.removeprefix("//").partition("/")
     if not rest.startswith("//") or not bucket:
         raise OutputError(f"an s3 URL must name a bucket, as in s3://bucket/folder, got {url!r}")
-    if "@" in bucket:
-        # Not shown: what stands before the @ may be a secret key.
-        raise OutputError("an s3 URL must hold no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY instead")
     segments = [segment for segment in prefix.split("/") if segment]
     if ":" in bucket or "." in segments or ".." in segments or re.search(r"[?#]", rest):
         raise OutputError(f"an s3 URL must be s3://bucket/folder, with no port, '.', '..', '?' or '#', got {url!r}")

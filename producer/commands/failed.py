@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.display import counted
 from producer.failures import FailedImage, failed_images
@@ -33,4 +34,5 @@ def command(run_url: str, *, as_json: bool) -> None:
 
 def _line(image: FailedImage) -> str:
     message = " ".join(image.error_message.split())  # a line an image, whatever a library says
-    return f"{image.key}  {image.custom_id}  {counted(image.attempts, 'attempt')}  {image.error_code}: {message}"
+    tries = counted(image.attempts, "attempt")
+    return without_controls(f"{image.key}  {image.custom_id}  {tries}  {image.error_code}: {message}")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
@@ -32,7 +33,8 @@ def command(run_url: str | None, *, as_json: bool, with_workers: bool, broker: s
     if as_json:
         click.echo(json.dumps({**(asdict(status) if status else {}), **(fleet.as_json() if fleet else {})}))
     else:
-        click.echo("\n\n".join([*([status_table(status)] if status else []), *([str(fleet)] if fleet else [])]))
+        blocks = [status_table(status)] if status else []
+        click.echo("\n\n".join([*blocks, *([without_controls(str(fleet))] if fleet else [])]))
 
 
 def _fleet(connection: Broker) -> FleetView:

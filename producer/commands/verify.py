@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import click
 from click.core import ParameterSource
 
+from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.commands.options import replay_options
 from producer.display import counted
@@ -75,7 +76,7 @@ def _refuse_options_of_replay(context: click.Context) -> None:
 def _as_lines(check: RunCheck, folder: RunFolder, replay: ReplayOptions | None) -> int:
     count = 0
     for fault in check.faults():
-        click.echo(str(fault))
+        click.echo(without_controls(str(fault)))
         count += 1
     files = counted(len(check.manifest.files), "file")
     looked_at = f"{files}, {check.size_bytes / 1e6:.1f} MB, {counted(check.manifest.images, 'image')}"

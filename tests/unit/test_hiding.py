@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ddim_core.hiding import current_traceback, public_url, without_passwords, without_secrets
+from ddim_core.hiding import current_traceback, public_url, without_controls, without_passwords, without_secrets
 
 SECRET = "hunter2-secret"
 
@@ -62,3 +62,12 @@ def test_a_traceback_shows_no_secret_of_any_exception_in_its_chain() -> None:
     assert SECRET not in shown
     assert "ValueError: cannot parse ***" in shown
     assert shown.endswith("RuntimeError: no redis://u:***@h")
+
+
+def test_control_characters_are_shown_and_not_obeyed() -> None:
+    """They come with ids, messages of libraries, and reports that anyone can put into Redis."""
+    text = "red\x1b[31m clear\x1b[2J back\r\x08 c1\x9b turned\u202e isolate\u2066 nul\0"
+    shown = without_controls(f"{text}\n\ttab and 图 🦊")
+    assert shown == (
+        "red\\x1b[31m clear\\x1b[2J back\\r\\x08 c1\\x9b turned\\u202e isolate\\u2066 nul\\x00\n\ttab and 图 🦊"
+    )

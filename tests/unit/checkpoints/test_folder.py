@@ -95,6 +95,53 @@ def test_sharded_weights_are_found(folder: Path) -> None:
     assert {f"unet/{shard}" for shard in shards} <= set(describe(folder).files)
 
 
+@pytest.mark.parametrize(
+    "shard",
+    ["../../other/weights.safetensors", "/etc/passwd", "a/b.safetensors", "weights.bin", "weights.ckpt", "..", "", 7],
+)
+def test_an_index_names_safetensors_beside_it_and_nothing_else(folder: Path, shard: object) -> None:
+    """It decides which files are opened, and how: one with another ending is read as a pickle or by other code."""
+    (folder / "unet/diffusion_pytorch_model.safetensors").unlink()
+    index = folder / "unet/diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "good.safetensors", "b": shard}}))
+    (folder / "unet/good.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"^weight_map must name \.safetensors files beside unet/diffusion_pyt"):
+        describe(folder)
+
+
+def test_weights_that_loaders_would_choose_differently_are_refused(folder: Path) -> None:
+    """The digest would be that of one file, and mindone would load the others."""
+    index = folder / "unet/diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "other.safetensors"}}))
+    with pytest.raises(CheckpointError, match=r"^a checkpoint must hold unet/.*\.safetensors or unet/.*, got both in "):
+        describe(folder)
+
+
+def test_an_adapter_that_would_have_another_model_loaded_is_refused(folder: Path) -> None:
+    """Transformers follows ``base_model_name_or_path`` to any folder, before it looks at the weights beside it."""
+    (folder / "text_encoder/adapter_config.json").write_text('{"base_model_name_or_path": "/elsewhere"}')
+    with pytest.raises(
+        CheckpointError, match=r"^a checkpoint must hold no text_encoder/adapter_config\.json, which has "
+    ):
+        describe(folder)
+
+
+@pytest.mark.parametrize("library", ["diffusers", "os", "./pipeline.py", None])
+def test_the_library_that_a_folder_names_is_never_imported(folder: Path, library: object) -> None:
+    """Classes are chosen by names that are known; a custom pipeline's code is not looked at."""
+    change(folder, "model_index.json", unet=[library, "UNet2DConditionModel"], feature_extractor=["evil", "Evil"])
+    (folder / "evil.py").write_text("raise SystemExit")
+    (folder / "pipeline.py").write_text("raise SystemExit")
+    before = set(sys.modules)
+    assert describe(folder).pipeline == "StableDiffusionPipeline"
+    assert "evil" not in set(sys.modules) - before
+    change(folder, "model_index.json", unet=["diffusers", "os.system"])
+    with pytest.raises(
+        CheckpointError, match=r"^the class of unet in .* must be UNet2DConditionModel, got os\.system$"
+    ):
+        describe(folder)
+
+
 @pytest.mark.parametrize("name", [*JSON, "tokenizer/merges.txt", *(f"{part}/{name}" for part, name in WEIGHTS.items())])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     """The user can go and fetch it."""
@@ -152,7 +199,7 @@ def test_what_is_not_supported_is_named_with_what_is(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"null"])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b"null", b"[" * 100_000])
 def test_a_file_that_is_no_json_object_is_named(folder: Path, content: bytes) -> None:
     """A download that broke off shows here."""
     (folder / "unet/config.json").write_bytes(content)

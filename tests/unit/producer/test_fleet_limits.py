@@ -41,7 +41,9 @@ def test_a_request_is_refused_if_this_side_or_every_worker_refuses_it(
     own: Limits, workers: list[WorkerReport], refused_by: int | None
 ) -> None:
     """A single worker that takes it is enough, unless it is about to end."""
-    faults = FleetLimits.known(own, workers).faults(REQUEST)
+    limits = FleetLimits.known(own, workers)
+    faults = limits.faults(REQUEST)
+    assert limits.limit_requests() or not faults
     expected = [("num_inference_steps", f"must be at most {refused_by} on this fleet, got 200")] if refused_by else []
     assert faults == expected
 

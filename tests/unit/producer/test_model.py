@@ -23,10 +23,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def found_by_workers(model: ModelRef, checkpoint: Path, folder: Path) -> Path:
     folder.mkdir()
-    option, models = models_option(model.name, checkpoint, folder)
-    assert option == "--models"
-    assert Checkpoints([models]).only() is not None  # it is loaded before the first chunk comes
-    return Checkpoints([models]).find(model).resolve()
+    options = models_option(model.name, checkpoint, folder)
+    assert set(options[::2]) == {"--models"}
+    assert Checkpoints(options[1::2]).only() is not None  # it is loaded before the first chunk comes
+    return Checkpoints(options[1::2]).find(model).resolve()
 
 
 @pytest.mark.parametrize("way", ["my-shapes", "my-shapes/unet/..", "link", "moved"])
@@ -40,6 +40,14 @@ def test_workers_find_a_checkpoint_however_it_was_named(
     if way == "moved":
         checkpoint = checkpoint.rename(tmp_path / "elsewhere")
     assert found_by_workers(model, checkpoint, tmp_path / "fleet") == checkpoint
+
+
+def test_workers_find_a_checkpoint_whose_files_are_links_into_a_cache(checkpoint: Path, tmp_path: Path) -> None:
+    """As downloads from a hub are kept."""
+    weights = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    (tmp_path / "blobs").mkdir()
+    weights.symlink_to(weights.rename(tmp_path / "blobs" / "abc"))
+    assert found_by_workers(read_model(str(checkpoint)).ref(), checkpoint, tmp_path / "fleet") == checkpoint
 
 
 def test_the_packaged_checkpoint_needs_no_folder(tmp_path: Path) -> None:

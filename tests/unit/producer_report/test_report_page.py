@@ -12,7 +12,7 @@ import pytest
 
 from ddim_core.contracts.changes import Extension, RetryOrder
 from ddim_core.errors import OutputError, RunNotFoundError
-from ddim_core.storage.run_folder import REPORT_FOLDER
+from ddim_core.storage.run_folder import PLAN, REPORT_FOLDER, RunFolder, encode_part, part_path, stats_path
 from producer.report import beside, contents, render, write_report
 from producer.report.contents import Contents
 from producer.report.facts import read_facts
@@ -33,12 +33,14 @@ class Tags(HTMLParser):
         """Parse a page."""
         super().__init__()
         self.names: list[str] = []
+        self.attributes: list[str] = []
         self.addresses: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take down one element."""
         self.names.append(tag)
+        self.attributes += [name for name, _ in attrs]
         self.addresses += [value for name, value in attrs if name in ("src", "href", "srcset", "action") and value]
 
 
@@ -86,6 +88,54 @@ def test_prompts_add_no_element(tmp_path: Path) -> None:
         text = script.read_bytes().decode("ascii")
         assert text.count("\n") == 1
         assert not re.search(r"[<>&]", text)
+
+
+def with_hostile_fields(folder: RunFolder, text: str) -> RunFolder:
+    """Have every text of a run's rows and plan be ``text``: ids, metadata, errors, names of models and workers."""
+    for chunk in sorted(folder.committed_chunks()):
+        rows = [
+            replace(
+                row,
+                custom_id=text,
+                error_class=None if row.error_class is None else text,
+                error_message=None if row.error_message is None else text,
+                negative_prompt=text,
+                model=text,
+                worker=text,
+                device=text,
+                device_kind=text,
+                dtype=text,
+                metadata=json.dumps({text: text}),
+                versions=json.dumps({text: text}),
+            )
+            for row in folder.read_records(chunk)
+        ]
+        folder.store.put(part_path(chunk), encode_part(rows))
+        stats = folder.read_stats(chunk).model_copy(update={"worker": text, "device": text})
+        folder.store.put(stats_path(chunk), stats.model_dump_json().encode())
+    plan = folder.read_plan()
+    model = plan.model.model_copy(update={"name": text, "digest": text})
+    hostile = plan.model_copy(update={"model": model, "versions": {text: text}, "defaults": {text: text}})
+    folder.store.put(PLAN, hostile.model_dump_json().encode())
+    return folder
+
+
+@pytest.mark.parametrize("text", ["".join(HOSTILE[:5]), "javascript:alert(1)", '"><svg onload="alert(1)'])
+def test_no_text_of_a_run_adds_an_element_or_an_address(tmp_path: Path, text: str) -> None:
+    """Ids, metadata, error messages, names of models, of workers and of versions come from strangers, too."""
+
+    def page(name: str, words: str) -> Tags:
+        run = SmallRun(failing=frozenset({SmallRun().prompts[0]}), container="imagefolder")
+        write_report(with_hostile_fields(write_run(str(tmp_path / name), run), words).url)
+        return Tags((tmp_path / name / "report.html").read_text(encoding="utf-8"))
+
+    harmless, hostile = page("harmless", "words"), page("hostile", text)
+    assert hostile.names == harmless.names
+    assert hostile.attributes == harmless.attributes
+    links = [address for address in hostile.addresses if not address.startswith(("data:", "#"))]
+    assert links and all(re.fullmatch(r"images/\d{9}\.png", link) for link in links)
+    for script in (tmp_path / "hostile" / REPORT_FOLDER).rglob("*.js"):
+        assert not re.search(r"[<>&]", script.read_bytes().decode("ascii"))
 
 
 def test_failures_are_grouped_by_reason_with_their_ids(tmp_path: Path) -> None:

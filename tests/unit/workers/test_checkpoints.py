@@ -49,6 +49,30 @@ def test_nothing_outside_of_the_folders_is_loaded(models: Path, tmp_path: Path) 
         Checkpoints([]).find(ref(str(models / "mine")))
 
 
+def test_links_lead_nowhere_but_into_the_folders(models: Path, tmp_path: Path) -> None:
+    """An archive may bring links to any file of the host, and a folder may be one."""
+    weights = models / "mine" / "unet" / "diffusion_pytorch_model.safetensors"
+    elsewhere = weights.rename(tmp_path / "elsewhere")
+    weights.symlink_to(elsewhere)
+    rule = (
+        rf"^a checkpoint's files must lie below --models, got {weights}, which is {elsewhere}; name that folder, too$"
+    )
+    with pytest.raises(CheckpointError, match=rule):
+        Checkpoints([str(models)]).find(ref("mine"))
+    assert Checkpoints([str(models), str(tmp_path)]).find(ref("mine")) == models / "mine"
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "mine").symlink_to(models / "mine")
+    with pytest.raises(CheckpointError, match="a checkpoint's files must lie below --models, got "):
+        Checkpoints([str(tmp_path / "linked")]).find(ref("mine"))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "x" * 5000, "a/" * 3000, "mine\0", "../models/../../etc"])
+def test_a_name_that_no_folder_has_is_refused_as_any_other(models: Path, name: str) -> None:
+    """It comes with a run, and must not end a worker."""
+    with pytest.raises(CheckpointError, match=r"must be packaged .* or below --models, got none in"):
+        Checkpoints([str(models)]).find(ref(name))
+
+
 def test_a_checkpoint_of_the_same_name_with_other_files_is_refused(models: Path) -> None:
     """Images of another model under a run's name would be found out by nobody."""
     with pytest.raises(CheckpointError, match="checkpoint mine must have digest sha256:other, got sha256:"):

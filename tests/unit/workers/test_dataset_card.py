@@ -196,3 +196,24 @@ def test_of_very_many_files_only_the_sets_are_described(monkeypatch: pytest.Monk
         len(parts[:n]): len(json.loads(croissant(plan(1), 1, [*images, *parts[:n]]))["distribution"]) for n in (2, 3)
     }
     assert counts == {2: 2 + 2, 3: 2}
+
+
+def test_no_name_ends_the_element_that_a_site_puts_croissant_into() -> None:
+    """JSON-LD stands in pages as a script; read as JSON, the name is what it was."""
+    name = "</script><script>alert(1)</script>&amp;"
+    data = croissant(named(name), 1, [])
+    assert not set("<>&") & set(data.decode())
+    assert json.loads(data)["description"].startswith(f"Images made with DDIM by {name}, ")
+
+
+@pytest.mark.parametrize(
+    "text", ["www.example.com", "[![x](http://x)](http://y)", "![x][y]\n[y]: http://z", "=HYPERLINK(1)"]
+)
+def test_names_of_models_and_versions_are_shown_and_not_obeyed(text: str) -> None:
+    """They come from whoever made the checkpoint or planned the run."""
+    run = named(text).model_copy(update={"versions": {text: text}})
+    card = dataset_card(run, facts_of(made(scheduler=json.dumps({text: text})))).decode()
+    escaped = markdown_text(text)
+    assert f"\n| model | {escaped} |\n" in card and f"\n| version of {escaped.strip()} | {escaped} |\n" in card
+    body = card.split("\n---\n", 1)[1]
+    assert text not in body
