@@ -250,7 +250,7 @@ class ChunkWorker:
 
     def _committed(self, run: OpenRun, committed: int) -> None:
         if committed >= run.plan.chunk_count:
-            self.finisher.finish(run)
+            self.stores.insist(run.folder.url, lambda: self.finisher.finish(run))
 
     def _failed(self, attempt: Attempt, exc: Exception) -> None:
         log.error(

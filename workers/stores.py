@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ddim_core.errors import StorageError
-from ddim_core.storage.run_folder import RunFolder
+from ddim_core.storage.objects import ObjectStore
+from ddim_core.storage.run_folder import PLAN
 from workers.periodic import Periodic
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class _Trouble:
     line: str
     since: float
     try_at: float
-    failures: int = 1
+    failures: int = 0
     waiting: int = 0
     """Threads that will try for themselves."""
 
@@ -71,13 +72,11 @@ class StoreWatch:
         line = _line(run_url, exc)
         now = time.monotonic()
         with self._changed:
-            trouble = self._troubles.get(run_url)
-            if trouble is None:
-                trouble = self._troubles[run_url] = _Trouble(line, now, now + _pause_s(1))
-            elif now >= trouble.try_at:  # else this is another thread's word of the same failure
+            trouble = self._troubles.setdefault(run_url, _Trouble("", since=now, try_at=now))
+            if now >= trouble.try_at:  # else this is another thread's word of the same failure
                 trouble.failures += 1
                 trouble.try_at = now + _pause_s(trouble.failures)
-            is_news = trouble.line == line or _without_places(trouble.line) != _without_places(line)
+            is_news = _without_places(trouble.line) != _without_places(line)
             trouble.line = line if is_news else trouble.line
             pause_s = max(trouble.try_at - now, 0.0)
         log.log(
@@ -137,9 +136,11 @@ class StoreWatch:
     def ask(self, run_url: str) -> None:
         """Try a store with a small object: where it takes that, what failed was one object of it."""
         try:
-            folder = RunFolder(run_url)
-            if folder.has_plan():  # else the run was deleted, and a probe would bring its folder back
-                folder.store.check_writable()
+            store = ObjectStore(run_url)
+            store.get(PLAN)  # and no HEAD, of whose refusal services do not say why
+            store.check_writable()
+        except FileNotFoundError:  # the run was deleted, and a probe would bring its folder back
+            self.worked(run_url)
         except StorageError as exc:
             self.failed(run_url, exc.__cause__ if isinstance(exc.__cause__, StorageError) else exc)
         else:
