@@ -233,7 +233,8 @@ class ChunkWorker:
             run = attempt.run.again()
             return run, commit_chunk(run.commits, attempt.chunk, rows, records, attempt.clock)
 
-        run, stats = self.stores.insist(attempt.run.folder.url, write)
+        size_bytes = sum(len(row.image) for row in rows if row.image is not None)
+        run, stats = self.stores.insist(attempt.run.folder.url, write, size_bytes=size_bytes)
         if stats is None:
             return self._committed(run, attempt.tally.settle(attempt.chunk))
         log.info(

@@ -25,7 +25,7 @@ from ddim_core.contracts.queue import (
 from ddim_core.contracts.record import FAILED
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import SampledImage, SampleSpec, derived_seed
-from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError
+from ddim_core.errors import CheckpointError, DeviceError, RunNotFoundError, StorageError
 from ddim_core.storage.run_folder import RunFolder, chunk_path
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
@@ -480,3 +480,14 @@ def _refused_long_ago(bench: Bench, folder: RunFolder) -> None:
 def _report(bench: Bench, worker_id: str) -> None:
     report = WorkerReport(worker_id=worker_id, host="host", pid=1, device="cpu:0", state="ready")
     bench.redis.set(worker_key(worker_id), report.model_dump_json())
+
+
+def test_nothing_is_begun_while_the_store_is_away(bench: Bench, folder: RunFolder) -> None:
+    """Its message goes back for workers that see the store; the run is made once it is back."""
+    bench.chunks.stores.failed(folder.url, StorageError("could not write: 503 Slow Down"))
+    for _ in range(3):
+        bench.chunks.sample(message(folder, 0))
+    assert bench.queued() == [0, 0, 0] and not bench.redis.exists(keys(folder).attempts)
+    bench.chunks.stores.worked(folder.url)
+    bench.chunks.sample(message(folder, 0))
+    assert folder.committed_chunks() == {0}
