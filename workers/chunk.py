@@ -271,7 +271,8 @@ class ChunkWorker:
             run = attempt.run.again()
             return run, commit_chunk(run.commits, attempt.chunk, rows, records, attempt.clock)
 
-        run, stats = self.stores.insist(attempt.run.folder.url, write)
+        size_bytes = sum(len(row.image) for row in rows if row.image is not None)
+        run, stats = self.stores.insist(attempt.run.folder.url, write, size_bytes=size_bytes)
         if stats is None:
             return self._committed(run, attempt.tally.settle(attempt.chunk))
         log.info(
@@ -288,7 +289,7 @@ class ChunkWorker:
 
     def _committed(self, run: OpenRun, committed: int) -> None:
         if committed >= run.plan.chunk_count:
-            self.finisher.finish(run)
+            self.stores.insist(run.folder.url, lambda: self.finisher.finish(run))
 
     def _failed(self, attempt: Attempt, exc: Exception) -> None:
         log.error(

@@ -195,7 +195,9 @@ class ChunkMaker:
 
     def _write(self, path: str, data: bytes) -> None:
         """Write an image for as long as it takes: it is made, and the sampler waits meanwhile for want of room."""
-        self.stores.insist(self.folder.url, lambda: self.folder.store.put(path, data), self._has_ended)
+        self.stores.insist(
+            self.folder.url, lambda: self.folder.store.put(path, data), self._has_ended, size_bytes=len(data)
+        )
 
     def _has_ended(self) -> bool:
         return self._ended_by is not None

@@ -189,12 +189,13 @@ class WorkerProcess:
 
     def _finish(self, message: FinishMessage) -> None:
         try:
-            self._finisher.finish(self._runs.open(message.run_url, message.run_id))
+            self._stores.insist(
+                message.run_url,
+                lambda: self._finisher.finish(self._runs.open(message.run_url, message.run_id)),
+            )
         except (InputError, StorageError) as exc:
             if isinstance(exc, RunNotFoundError):
                 self._runs.forget(message.run_url, message.run_id)
-            if isinstance(exc, StorageError):
-                self._stores.failed(message.run_url, exc)
             log.error(
                 "a manifest could not be written",
                 extra={"action": "finish_failed", "run": message.run_id, "error": str(exc)},

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ddim_core.errors import StorageError
-from ddim_core.storage.run_folder import RunFolder
+from ddim_core.storage.objects import ObjectStore
+from ddim_core.storage.run_folder import PLAN
 from workers.periodic import Periodic
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,8 @@ PATIENCE_S = 300.0
 """How long what is made waits in memory for its store. Then the chunk is given back: it may be this host alone that
 cannot write, and another that can would wait for these images."""
 LOOK_INTERVAL_S = 2.0
+SMALL_PROBE_BYTES, LARGE_PROBE_BYTES = 16, 64 << 20
+"""A full disk takes a small object yet: once a chunk was given up, the store must take as much as that chunk has."""
 _POLL_S = 0.5
 
 
@@ -32,15 +35,20 @@ class _Trouble:
     line: str
     since: float
     try_at: float
-    failures: int = 1
+    failures: int = 0
     waiting: int = 0
     """Threads that will try for themselves."""
+    probe_bytes: int = SMALL_PROBE_BYTES
+
+
+def _never() -> bool:
+    return False
 
 
 class StoreWatch:
     """Which runs' stores failed lately, for all threads of a process, so that one of them asks and not each."""
 
-    def __init__(self, stopping: Callable[[], bool] = lambda: False, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, stopping: Callable[[], bool] = _never, patience_s: float = PATIENCE_S) -> None:
         """Wait for no store any more once ``stopping`` says that this process ends."""
         self._stopping = stopping
         self._patience_s = patience_s
@@ -71,13 +79,11 @@ class StoreWatch:
         line = _line(run_url, exc)
         now = time.monotonic()
         with self._changed:
-            trouble = self._troubles.get(run_url)
-            if trouble is None:
-                trouble = self._troubles[run_url] = _Trouble(line, now, now + _pause_s(1))
-            elif now >= trouble.try_at:  # else this is another thread's word of the same failure
+            trouble = self._troubles.setdefault(run_url, _Trouble("", since=now, try_at=now))
+            if now >= trouble.try_at:  # else this is another thread's word of the same failure
                 trouble.failures += 1
                 trouble.try_at = now + _pause_s(trouble.failures)
-            is_news = trouble.line == line or _without_places(trouble.line) != _without_places(line)
+            is_news = _without_places(trouble.line) != _without_places(line)
             trouble.line = line if is_news else trouble.line
             pause_s = max(trouble.try_at - now, 0.0)
         log.log(
@@ -96,8 +102,16 @@ class StoreWatch:
             seconds = round(time.monotonic() - trouble.since, 1)
             log.info("a store works again", extra={"action": "store_back", "store": run_url, "seconds": seconds})
 
-    def insist(self, run_url: str, act: Callable[[], Result], given_up: Callable[[], bool] = lambda: False) -> Result:
+    def insist(
+        self, run_url: str, act: Callable[[], Result], given_up: Callable[[], bool] = _never, *, size_bytes: int = 0
+    ) -> Result:
         """Return what ``act`` brings, and have it try again for as long as ``PATIENCE_S`` while the store fails.
+
+        Args:
+            run_url: The run in that store.
+            act: Safe to repeat, and to interrupt anywhere.
+            given_up: Whether nobody wants it done any more.
+            size_bytes: About as much as ``act`` writes, which the store must take before anything new is begun.
 
         Raises:
             StorageError: The store still fails, ``given_up`` says so, or the process ends.
@@ -111,6 +125,7 @@ class StoreWatch:
                 now = time.monotonic()
                 until = until or now + self._patience_s
                 if now >= until or self._ended(given_up):
+                    self._probe_with(run_url, size_bytes)
                     raise
                 self._wait_for_turn(run_url, until, given_up)
                 if self._ended(given_up):
@@ -135,15 +150,25 @@ class StoreWatch:
             self.ask(run_url)
 
     def ask(self, run_url: str) -> None:
-        """Try a store with a small object: where it takes that, what failed was one object of it."""
+        """Try a store with an object that nobody needs: where it takes that, what failed was another one alone."""
+        with self._changed:
+            trouble = self._troubles.get(run_url)
+            probe_bytes = SMALL_PROBE_BYTES if trouble is None else trouble.probe_bytes
         try:
-            folder = RunFolder(run_url)
-            if folder.has_plan():  # else the run was deleted, and a probe would bring its folder back
-                folder.store.check_writable()
+            store = ObjectStore(run_url)
+            store.get(PLAN)  # and no HEAD, of whose refusal services do not say why
+            store.check_writable(probe_bytes)
+        except FileNotFoundError:  # the run was deleted, and a probe would bring its folder back
+            self.worked(run_url)
         except StorageError as exc:
             self.failed(run_url, exc.__cause__ if isinstance(exc.__cause__, StorageError) else exc)
         else:
             self.worked(run_url)
+
+    def _probe_with(self, run_url: str, size_bytes: int) -> None:
+        with self._changed:
+            if (trouble := self._troubles.get(run_url)) is not None:
+                trouble.probe_bytes = min(max(trouble.probe_bytes, size_bytes), LARGE_PROBE_BYTES)
 
     def _ended(self, given_up: Callable[[], bool]) -> bool:
         return given_up() or self._stopping()

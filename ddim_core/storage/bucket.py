@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -17,8 +19,10 @@ from ddim_core.hiding import public_url
 from ddim_core.storage.credentials import FILE_VARIABLES, CredentialsFile
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
+Answer = TypeVar("Answer")
 SMALL_BYTES = 64 << 10
 """What a link of 1 MB/s takes within ``_ANSWER_TIMEOUT_S``, though a dozen uploads share it."""
 PIECE_BYTES = 1 << 20
@@ -62,6 +66,8 @@ _OTHER_CREDENTIALS = (
 )
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _ANSWER = (r"status code: (\d+ [\w ]+)", r"<Code>(.*?)</Code>", r"<Message>(.*?)</Message>")
+_CUTS, _CUT_PAUSE_S = 3, 0.2
+"""How often an answer may be cut in the middle, and how long to wait after the first."""
 _SET_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
@@ -83,9 +89,9 @@ class Bucket:
     def put(self, path: str, data: bytes) -> None:
         """Write an object, replacing one of the same name."""
         if len(data) <= SMALL_BYTES:
-            obstore.put(self._brisk, path, data)
+            _again_if_cut(lambda: obstore.put(self._brisk, path, data))
         else:
-            obstore.put(self._upload, path, data, max_concurrency=_PARTS_AT_ONCE)
+            _again_if_cut(lambda: obstore.put(self._upload, path, data, max_concurrency=_PARTS_AT_ONCE))
 
     def put_pieces(self, path: str, pieces: Iterator[bytes]) -> None:
         """Write an object piece by piece; it is there once the last one is."""
@@ -109,28 +115,33 @@ class Bucket:
 
     def get(self, path: str) -> bytes:
         """Return an object's bytes."""
-        return bytes(obstore.get(self._brisk, path).bytes())
+        return _again_if_cut(lambda: bytes(obstore.get(self._brisk, path).bytes()))
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes in pieces of ``PIECE_BYTES`` or a little more."""
-        for piece in obstore.get(self._brisk, path).stream(min_chunk_size=PIECE_BYTES):
+        for piece in _again_if_cut(lambda: obstore.get(self._brisk, path)).stream(min_chunk_size=PIECE_BYTES):
             yield bytes(piece)
 
     def size_bytes(self, path: str) -> int | None:
         """Return an object's size, or None if there is none."""
         try:
-            return int(obstore.head(self._brisk, path)["size"])
+            return int(_again_if_cut(lambda: obstore.head(self._brisk, path))["size"])
         except FileNotFoundError:
             return None
 
     def list(self, prefix: str) -> Iterator[tuple[str, int]]:
         """Yield path and size of the objects below ``prefix``."""
-        for batch in obstore.list(self._brisk, prefix, chunk_size=1000):
-            yield from ((meta["path"], int(meta["size"])) for meta in batch)
+        first, others = _again_if_cut(lambda: self._first_page(prefix))  # from later ones on, the list would start anew
+        for page in itertools.chain([first], others):
+            yield from ((meta["path"], int(meta["size"])) for meta in page)
 
     def delete(self, path: str) -> None:
         """Remove an object, if there is one."""
-        obstore.delete(self._brisk, path)
+        _again_if_cut(lambda: obstore.delete(self._brisk, path))
+
+    def _first_page(self, prefix: str) -> tuple[Sequence[ObjectMeta], Iterator[Sequence[ObjectMeta]]]:
+        pages = iter(obstore.list(self._brisk, prefix, chunk_size=1000))
+        return next(pages, []), pages
 
     def _put_unless_there(self, path: str, data: bytes) -> bool:
         """Write after a refused conditional put; one that was done although its answer got lost counts as ours."""
@@ -148,6 +159,22 @@ class Bucket:
             retry_config=retries,
             credential_provider=self._credentials,
         )
+
+
+def _again_if_cut(ask: Callable[[], Answer]) -> Answer:
+    """Return what ``ask`` brings; obstore itself does not ask again where the text of an error or a list was cut."""
+    for cuts in range(_CUTS):
+        try:
+            return ask()
+        except BaseError as exc:
+            if not _was_cut(exc):
+                raise
+            time.sleep(_CUT_PAUSE_S * 2**cuts)
+    return ask()
+
+
+def _was_cut(exc: BaseError) -> bool:
+    return "request or response body error" in str(exc)
 
 
 def check_settings(environment: Mapping[str, str]) -> None:

@@ -103,15 +103,15 @@ class ObjectStore:
         with self._errors("delete", path):
             self._store.delete(path)
 
-    def check_writable(self) -> None:
-        """Write and remove a probe object.
+    def check_writable(self, size_bytes: int = 16) -> None:
+        """Write and remove a probe object of this size, which no file system can compress.
 
         Raises:
             OutputError: The store does not take it; the message says why.
         """
         probe = f".ddim-fleet-probe-{os.getpid()}"
         try:
-            self.put(probe, b"probe")
+            self.put(probe, os.urandom(size_bytes))
             self.delete(probe)
         except StorageError as exc:
             raise OutputError(f"the output must be writable: {exc}") from exc

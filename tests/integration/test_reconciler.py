@@ -33,6 +33,7 @@ from ddim_core.errors import (
     DeviceError,
     OutOfMemoryError,
     RunNotFoundError,
+    StorageError,
     WorkerLostError,
 )
 from ddim_core.storage.run_folder import RunFolder, chunk_path, encode_chunk
@@ -794,3 +795,14 @@ def test_a_worker_that_ends_passes_its_chunk_on(bench: Bench, folder: RunFolder)
     assert bench.redis.hget(run_keys.attempts, "0") == "0"
     assert not bench.redis.exists(run_keys.in_hand, run_keys.lease(0))
     assert [bench.pop(), bench.pop()] == [0, 1]
+
+
+def test_nothing_is_begun_while_the_store_is_away(bench: Bench, folder: RunFolder) -> None:
+    """Its message goes back for workers that see the store; the run is made once it is back."""
+    bench.chunks.stores.failed(folder.url, StorageError("could not write: 503 Slow Down"))
+    for _ in range(3):
+        bench.chunks.sample(message(folder, 0))
+    assert bench.queued() == [0, 0, 0] and not bench.redis.exists(keys(folder).attempts)
+    bench.chunks.stores.worked(folder.url)
+    bench.chunks.sample(message(folder, 0))
+    assert folder.committed_chunks() == {0}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddim_core.errors import OutputError, StorageError
+from ddim_core.storage.objects import ObjectStore
 from ddim_core.storage.run_folder import PLAN
 from workers import stores
 from workers.stores import StoreWatch
@@ -145,3 +146,23 @@ def test_a_run_that_was_deleted_is_not_brought_back_by_a_probe(tmp_path: Path) -
     watch.failed(f"file://{tmp_path}/gone", EXPIRED)
     watch.ask(f"file://{tmp_path}/gone")
     assert watch.lines() == () and not (tmp_path / "gone").exists()
+
+
+@pytest.mark.usefixtures("short_pauses")
+def test_after_a_large_object_was_given_up_a_small_one_is_no_proof(run_url: str) -> None:
+    """A disk that is nearly full takes small objects, and each chunk would be made in vain."""
+    probes: list[int] = []
+
+    class Disk(ObjectStore):
+        def put(self, path: str, data: bytes) -> None:
+            probes.append(len(data))
+
+    watch = StoreWatch(patience_s=0.0)
+    with pytest.raises(StorageError):
+        watch.insist(run_url, Store(1).put, size_bytes=400_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stores, "ObjectStore", Disk)
+        watch.ask(run_url)
+        watch.failed(run_url, EXPIRED)
+        watch.ask(run_url)
+    assert probes == [400_000, stores.SMALL_PROBE_BYTES]
