@@ -127,7 +127,7 @@ def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
 def test_an_image_that_kills_its_worker_ends_as_a_failed_row(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers
 ) -> None:
-    """Two deaths with its chunk, two alone: then it is known, and the rest of the chunk is made."""
+    """Two deaths with its chunk, three alone: then it is known, and the rest of the chunk is made."""
     requests = [Request(prompt="sim:kill" if n == 3 else f"a cloud {n}", num_inference_steps=2) for n in range(6)]
     folder = plan_run(str(tmp_path / "run"), requests)
     send(redis_server, folder)

@@ -80,6 +80,8 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.redis = RedisServer(folder)
+        self.retired: list[RedisServer] = []
+        """Servers that others took the place of."""
         self.proxy = Proxy(self.redis.port)
         self.hosts: list[Host] = []
 
@@ -92,7 +94,8 @@ class Cluster:
         for host in self.hosts:
             host.kill()
         self.proxy.close()
-        self.redis.stop()
+        for redis in [self.redis, *self.retired]:
+            redis.stop()
 
     def add_hosts(self, count: int, devices: str, environment: Mapping[str, str] | None = None) -> list[Host]:
         """Start hosts, and wait until all their workers take chunks."""

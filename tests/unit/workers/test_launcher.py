@@ -165,6 +165,7 @@ def test_the_first_signal_drains_and_the_second_kills() -> None:
     [
         (["--devices", "gpu:1"], 1, "--devices must be one of auto, npu"),
         (["--broker", "amqp://localhost"], 1, "the broker must be a redis:// URL, got amqp://localhost"),
+        (["--broker", "sentinel://h:26379"], 1, "the broker must be a redis:// URL, got sentinel://h:26379"),
         (["--slots", "0"], 1, "0 is not in the range"),
         (["surprise"], 1, "No such command"),
     ],
