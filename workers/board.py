@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from ddim_core.broker_url import check_broker_url
@@ -64,6 +64,8 @@ class Board:
         self.redis.close()
 
     def _lost(self, exc: RedisError) -> None:
+        if isinstance(exc, ResponseError):  # after a failover it refuses to write, and its name leads to another server
+            self.redis.connection_pool.disconnect(inuse_connections=False)
         self._silent_until = time.monotonic() + SILENCE_S
         if not self._down:
             self._down = True

@@ -155,7 +155,7 @@ class Tally:
         def drop(redis: Redis) -> None:
             with redis.pipeline() as pipe:
                 pipe.hdel(RUNS_KEY, self.keys.run_id)
-                pipe.delete(*self.keys.lasting())
+                pipe.delete(*self.keys.lasting(), self.keys.missing)
                 pipe.execute()
 
         self._board.ask(drop, otherwise=None)

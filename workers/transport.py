@@ -1,8 +1,9 @@
-"""kombu's Redis transport with two differences: what is no message is dropped, and a lost acknowledgement blocks none.
+"""kombu's Redis transport as a worker needs it: what is no message, or cannot be acknowledged, does not stop it.
 
 As it stands in kombu 5.7.0, a list item that is not JSON, or not a message, raises through the event loop and ends
 the worker; and a message that could not be acknowledged while Redis was away counts as in hand for ever, so that after
-a few of them the worker sits beside a full queue and takes nothing.
+a few of them the worker sits beside a full queue and takes nothing. A server that refuses writes, as the old primary
+does after a failover, would end the worker too; here it counts as one that is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import redis, virtual
+from redis.exceptions import ReadOnlyError
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class Transport(redis.Transport):  # type: ignore[misc]
     """A transport that hands over messages only."""
 
     Channel = Channel
+
+    connection_errors = (*redis.Transport.connection_errors, ReadOnlyError)
 
     def _deliver(self, message: Any, queue: str) -> None:
         if is_message(message):

@@ -116,7 +116,10 @@ class RunKeys:
 
     @property
     def missing(self) -> str:
-        """Set with expiry: chunks that the reconciler found nowhere at its last look, whichever worker had its lock."""
+        """Set with expiry: chunks that the reconciler found nowhere at its last look, whichever worker had its lock.
+
+        What is left of the expiry says when that was, so nothing else may change it.
+        """
         return f"ddim-fleet:missing:{self.run_id}"
 
     @property
@@ -171,7 +174,7 @@ class RunKeys:
 
     def lasting(self) -> tuple[str, ...]:
         """Return the keys that outlast a worker: what to delete at a run's end, or before it is queued anew."""
-        notes = (self.in_hand, self.missing, self.attempts, self.progress, self.committed, self.suspects)
+        notes = (self.in_hand, self.attempts, self.progress, self.committed, self.suspects)
         return (*notes, self.reasons, self.failures, self.refusals, self.refused_since, self.able)
 
 

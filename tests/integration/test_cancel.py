@@ -28,9 +28,11 @@ def test_a_worker_stops_in_the_middle_of_a_chunk_and_resuming_finishes_the_run(
     keys = RunKeys(folder.read_plan().run_id)
     workers = start_workers("sim:1:20")  # 20 ms a step
     workers.wait_ready(1)
-    send(redis_server, folder)
+    send(redis_server, folder, [0])  # alone: beside a slow chunk that came to the slots first it would have to wait
+    wait_for(lambda: folder.is_committed(0), 60, workers.text)
+    send(redis_server, folder, range(1, 6))
     with redis_server.client() as board:
-        wait_for(lambda: folder.is_committed(0) and board.exists(keys.lease(1)), 60, workers.text)
+        wait_for(lambda: board.exists(keys.lease(1)), 60, workers.text)
         assert folder.committed_chunks() == {0}
         done = fleet("cancel", folder.url)
         assert (done.returncode, done.stdout) == (0, "")

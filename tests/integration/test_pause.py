@@ -14,7 +14,7 @@ from producer import Client
 from producer.verify import RunCheck
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.test_reconciler import Bench, message
-from tests.integration.worker_host import Workers, plan_run, wait_for
+from tests.integration.worker_host import Workers, plan_run, send, wait_for
 from tools.servers import RedisServer
 
 StartWorkers = Callable[..., Workers]
@@ -29,9 +29,11 @@ def test_a_paused_run_is_given_back_and_another_goes_on(
     client, keys = Client(redis_server.url), RunKeys(folder.read_plan().run_id)
     workers = start_workers("sim:1:15")
     workers.wait_ready(1)
+    send(redis_server, folder, [0])  # alone: beside a long chunk that came to the slots first it would have to wait
+    wait_for(lambda: folder.is_committed(0), 60, workers.text)
     client.run(folder.url).resume()
     with redis_server.client() as board:
-        wait_for(lambda: folder.is_committed(0) and board.exists(keys.lease(1)), 60, workers.text)
+        wait_for(lambda: board.exists(keys.lease(1)), 60, workers.text)
         done = fleet("pause", "run")
         assert (done.returncode, done.stderr.splitlines()[0]) == (0, f"paused {folder.url}")
         took_s = wait_for(lambda: not board.keys("ddim-fleet:lease:*:[0-9]*"), 60, workers.text)

@@ -40,7 +40,7 @@ from ddim_core.storage.run_folder import RunFolder, chunk_path, encode_chunk
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
 from tools.servers import RedisServer
-from workers.board import Board
+from workers.board import SILENCE_S, Board
 from workers.chunk import MAX_ATTEMPTS, ChunkWorker
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
@@ -381,10 +381,12 @@ def test_two_looks_by_two_processes_miss_a_message_as_well(bench: Bench, folder:
     heir = bench.heir()
     heir.round()
     assert bench.queued() == []
+    bench.chunks.sample(message(folder, 3))  # which renews the expiry of other notes
+    assert bench.redis.ttl(keys(folder).missing) <= MISSING_S
     bench.redis.expire(keys(folder).missing, int(MISSING_S - LOOKS_APART_S) - 1)
     heir._watches.clear()
     heir.round()
-    assert bench.queued() == [0, 1, 2, 3]
+    assert bench.queued() == [0, 1, 2]
 
 
 def test_a_lost_queue_is_queued_again_in_its_order(
@@ -736,6 +738,18 @@ def test_without_redis_a_chunk_in_hand_is_committed(bench: Bench, folder: RunFol
     bench.chunks.sample(message(folder, 0))
     assert len(folder.read_records(0)) == 2
     bench.server.start()
+
+
+def test_a_server_that_became_a_replica_is_left_for_whoever_has_its_name_now(bench: Bench, folder: RunFolder) -> None:
+    """It answers, so nothing else would ever end the connections to it; what it refused counts as unanswered."""
+    old = bench.board.ask(lambda redis: redis.client_id(), otherwise=0)
+    bench.redis.replicaof("127.0.0.1", "1")
+    assert bench.leases.take(keys(folder).lease(0))  # as without Redis
+    bench.redis.replicaof("NO", "ONE")
+    assert bench.board.redis.client_id() != old
+    time.sleep(SILENCE_S)
+    bench.leases.renew()
+    assert bench.redis.get(keys(folder).lease(0)) == bench.worker_id
 
 
 def _breaks_with(*prompts: str, image: int = 0) -> Callable[[SampleSpec], SampledImage]:

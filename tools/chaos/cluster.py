@@ -22,11 +22,11 @@ READY_S = 180.0
 class Host:
     """A launcher with its workers; the rig stands in for the service manager that starts it again."""
 
-    def __init__(self, broker: str, devices: str, log: Path, environment: Mapping[str, str]) -> None:
-        """Start it, with every image that it makes in its log."""
+    def __init__(self, broker: str, devices: str, log: Path, environment: Mapping[str, str], log_level: str) -> None:
+        """Start it."""
         self.log = log
         self._command = [sys.executable, "-m", "workers", "--devices", devices, "--broker", broker]
-        self._command += ["--log-level", "DEBUG"]
+        self._command += ["--log-level", log_level]
         self._environment = {**without_aws(), **environment}
         self._launcher = self._started()
 
@@ -80,6 +80,8 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.redis = RedisServer(folder)
+        self.retired: list[RedisServer] = []
+        """Servers that others took the place of."""
         self.proxy = Proxy(self.redis.port)
         self.hosts: list[Host] = []
 
@@ -92,14 +94,17 @@ class Cluster:
         for host in self.hosts:
             host.kill()
         self.proxy.close()
-        self.redis.stop()
+        for redis in [self.redis, *self.retired]:
+            redis.stop()
 
-    def add_hosts(self, count: int, devices: str, environment: Mapping[str, str] | None = None) -> list[Host]:
-        """Start hosts, and wait until all their workers take chunks."""
+    def add_hosts(
+        self, count: int, devices: str, environment: Mapping[str, str] | None = None, *, log_level: str = "INFO"
+    ) -> list[Host]:
+        """Start hosts, and wait until all their workers take chunks; with ``DEBUG`` their logs name every image."""
         broker = f"redis://127.0.0.1:{self.proxy.port}/0"
         numbers = range(len(self.hosts), len(self.hosts) + count)
         logs = [self.folder / f"host-{number}.log" for number in numbers]
-        hosts = [Host(broker, devices, log, environment or {}) for log in logs]
+        hosts = [Host(broker, devices, log, environment or {}, log_level) for log in logs]
         self.hosts += hosts
         expected = int(devices.split(":")[1])
         for host in hosts:

@@ -15,8 +15,10 @@ from redis.exceptions import RedisError
 
 from tools.chaos.cluster import Cluster, Host, committed, in_hand
 from tools.chaos.work import IMAGES_PER_CHUNK
+from tools.servers import RedisServer, wait_for
 
 HOST_AWAY_S = 1.0
+FOLLOW_S = 30.0
 HOST_SHARE = 0.5
 """Of the kills, those that take a launcher with all its workers; the others take one worker, as its launcher sees."""
 
@@ -113,10 +115,54 @@ def freeze_redis(cluster: Cluster, pause_s: float) -> None:
     cluster.proxy.thaw()
 
 
-def wipe_redis(cluster: Cluster, _: float = 0.0) -> None:
+def wipe_redis(cluster: Cluster) -> None:
     """FLUSHALL."""
     with cluster.redis.client() as client:
         client.flushall()
+
+
+def replace_redis(cluster: Cluster) -> None:
+    """Lose Redis for good, and have its name lead to an empty one."""
+    cluster.redis.stop()
+    _lead_to(cluster, RedisServer(cluster.folder))
+    cluster.proxy.cut()
+
+
+def fail_over_redis(cluster: Cluster) -> None:
+    """Lose Redis for good, and have its name lead to the replica that followed it."""
+    heir = _replica(cluster)
+    cluster.redis.stop()
+    _promote(heir)
+    _lead_to(cluster, heir)
+    cluster.proxy.cut()
+
+
+def demote_redis(cluster: Cluster) -> None:
+    """Have Redis and its replica change places; open connections stay with the old one, which refuses to write."""
+    old, heir = cluster.redis, _replica(cluster)
+    _promote(heir)
+    with old.client() as client:
+        client.replicaof("127.0.0.1", str(heir.port))
+    _lead_to(cluster, heir)
+
+
+def _replica(cluster: Cluster) -> RedisServer:
+    made = RedisServer(cluster.folder)
+    with made.client() as client:
+        client.replicaof("127.0.0.1", str(cluster.redis.port))
+        wait_for(lambda: client.info("replication")["master_link_status"] == "up", FOLLOW_S, "a replica must follow")
+    return made
+
+
+def _promote(replica: RedisServer) -> None:
+    with replica.client() as client:
+        client.replicaof("NO", "ONE")
+
+
+def _lead_to(cluster: Cluster, heir: RedisServer) -> None:
+    cluster.retired.append(cluster.redis)
+    cluster.redis = heir
+    cluster.proxy.redirect(heir.port)
 
 
 def lose_redis_host(cluster: Cluster, pause_s: float) -> None:

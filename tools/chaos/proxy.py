@@ -36,6 +36,10 @@ class Proxy:
         """Reset every connection; new ones are let through."""
         self._in_loop(lambda: [_reset(writer) for writer in list(self._writers)])
 
+    def redirect(self, upstream_port: int) -> None:
+        """Have new connections go to another server; those that are open stay."""
+        self._upstream_port = upstream_port
+
     def freeze(self) -> None:
         """Pass nothing on, and tell nobody."""
         self._in_loop(self._flows.clear)

@@ -25,6 +25,7 @@ def test_a_password_is_not_shown(url: str, expected: str) -> None:
     ("url", "message"),
     [
         ("amqp://me:pw@h", r"^the broker's URL must start with redis:// or rediss://, got 'amqp://me:\*\*\*@h'$"),
+        ("sentinel://h:26379", r"^the broker's URL must start with redis:// or rediss://, got 'sentinel://h:26379'$"),
         ("localhost:6379", r"^the broker's URL must start with redis:// or rediss://, got 'localhost:6379'$"),
         ("redis://h:port/0", r"^the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://h:port/0'$"),
         ("redis://h:1/zero", r"^the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://h:1/zero'$"),

@@ -243,6 +243,7 @@ def test_a_process_that_does_not_end_in_its_time_is_killed(listening: Listening)
             1,
             "the broker's URL must start with redis:// or rediss://, got 'amqp://localhost'",
         ),
+        (["--broker", "sentinel://h:26379"], 1, "must start with redis:// or rediss://, got 'sentinel://h:26379'"),
         (["--slots", "0"], 1, "0 is not in the range"),
         (["surprise"], 1, "No such command"),
     ],

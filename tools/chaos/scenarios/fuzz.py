@@ -1,4 +1,4 @@
-"""Damaged inputs: requests, messages, and files of a finished run."""
+"""Damaged inputs: requests, messages, and files of runs, finished ones and such as workers are about to make."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ from tools.servers import wait_for
 
 DEVICES = "sim:1:1"
 UNFORESEEN = re.compile(r"Traceback|fault of the program|nobody foresaw|Unrecoverable")
+PLAN_EVERY = 10
+"""Of so many inputs one is a plan, which costs a worker more than the others together."""
+PLANS_KEPT = 20
+_NAMED = re.compile(r"inputs/plans/run-\d+/images/escape~[0-9a-f]{16}_\d+\.png")
+"""The name that an image of such an id has where it belongs."""
 _QUEUES = ("ddim-fleet.high", "ddim-fleet", "ddim-fleet.low")
 _COMMANDS = (["status"], ["verify"], ["failed"], ["resume"], ["report"])
 _REQUEST = {"custom_id": "a", "prompt": "a red leaf", "seed": 7, "num_inference_steps": 5, "height": 32, "width": 32}
@@ -40,6 +45,7 @@ class _Fuzzer:
     rng: random.Random
     found: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+    planned: int = 0
 
     def requests(self) -> None:
         """Submit a file of damaged requests; one that is still right may be queued."""
@@ -52,7 +58,7 @@ class _Fuzzer:
         out = self.folder / "out" / "run"
         before = self._queued()
         code = self.command("submit", str(path), "--out", str(out), "--broker", self._broker)
-        self.found["refused"] += bool(code)
+        self._given(code)
         if code and (self._queued() != before or (out / "run.json").exists()):
             self._count("refused and queued", data)
         self._look_outside(self.folder / "out", {"run"}, data)
@@ -73,7 +79,7 @@ class _Fuzzer:
         before = self._queued()
         broker = ["--broker", self._broker] if command == ["resume"] else []
         code = self.command(*command, str(copy), *broker, what=what)
-        self.found["refused"] += bool(code)
+        self._given(code)
         if code == 1 and self._queued() != before:
             self._count("refused and queued", what)
         self._look_outside(copy.parent, {"run"}, what)
@@ -102,6 +108,21 @@ class _Fuzzer:
         with self.cluster.redis.client() as client:
             client.lpush("ddim-fleet", data)
 
+    def plan(self, made: Path) -> None:
+        """Have a living worker make a run whose plan or chunks were tampered with."""
+        number = self.planned = self.planned + 1
+        copy = self.folder / "inputs" / "plans" / f"run-{number}"
+        shutil.copytree(made / "chunks", copy / "chunks")
+        plan = (made / "run.json").read_text().replace(run_id(made), run := f"{run_id(made)[:8]}-plan-{number}")
+        container = self.rng.choice(["webdataset", "imagefolder", "files"])
+        (copy / "run.json").write_text(plan.replace('"container": "webdataset"', f'"container": "{container}"'))
+        victim = self.rng.choice(sorted(path for path in copy.rglob("*") if path.is_file()))
+        victim.write_bytes(_tampered(victim.read_bytes(), self.rng))
+        fields = {"version": 1, "run_url": copy.as_uri(), "run_id": run, "chunk": self.rng.randrange(2)}
+        with self.cluster.redis.client() as client:
+            client.lpush("ddim-fleet", _envelope(fields, self.rng, "ddim_fleet.sample_chunk"))
+        shutil.rmtree(copy.with_name(f"run-{number - PLANS_KEPT}"), ignore_errors=True)  # a worker may be writing there
+
     @property
     def _broker(self) -> str:
         return f"redis://127.0.0.1:{self.cluster.redis.port}/5"  # where no worker listens
@@ -118,8 +139,13 @@ class _Fuzzer:
 
     def _look_outside(self, folder: Path, allowed: set[str], what: object) -> None:
         names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-        if names - allowed or list(self.folder.rglob("*escape*")) or Path("/escape").exists():
+        escaped = [path.relative_to(self.folder) for path in self.folder.rglob("*escape*")]
+        if names - allowed or not all(map(_NAMED.fullmatch, map(str, escaped))) or Path("/escape").exists():
             self._count("files outside the run's folder", what)
+
+    def _given(self, code: int) -> None:
+        self.found["given"] += 1
+        self.found["refused"] += bool(code)
 
     def _count(self, name: str, example: object) -> None:
         self.found[name] += 1
@@ -127,7 +153,7 @@ class _Fuzzer:
 
 
 def run(options: Options) -> list[Figure]:
-    """Give the program as many damaged inputs as ``options.faults``: requests, run folders and messages, in turn."""
+    """Give the program as many damaged inputs as ``options.faults``: requests, run folders, messages and plans."""
     rng = options.rng()
     with Cluster(options.folder) as cluster:
         cluster.add_hosts(1, DEVICES)
@@ -140,16 +166,17 @@ def run(options: Options) -> list[Figure]:
             fuzzer.requests, lambda: fuzzer.run_folder(made), lambda: fuzzer.message(made),
         ]  # fmt: skip
         for number in range(options.faults):
-            kinds[number % len(kinds)]()
+            if number % PLAN_EVERY == PLAN_EVERY - 1:
+                fuzzer.plan(made)
+            else:
+                kinds[number % len(kinds)]()
         deaf = _worker_is_deaf(cluster, options)
         stray = _files(options.folder) - listed
         log = cluster.log_text()
     for example in fuzzer.examples[:20]:
         print(example)
     return [
-        noted(
-            "damaged files that commands refused", fuzzer.found["refused"], f"of {options.faults - options.faults // 3}"
-        ),
+        noted("damaged files that commands refused", fuzzer.found["refused"], f"of {fuzzer.found['given']}"),
         exactly("tracebacks of commands", fuzzer.found["tracebacks"], 0),
         exactly("tracebacks of the worker", len(UNFORESEEN.findall(log)), 0),
         exactly("times that a worker died", log.count("action=worker_died"), 0),
@@ -175,9 +202,21 @@ def _files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if "inputs" not in path.parts and path.suffix != ".log"}
 
 
-def _envelope(fields: dict[str, Any], rng: random.Random) -> bytes:
-    """Return a message as Celery sends it to the task, or to one that there is not."""
-    name = rng.choice(["ddim_fleet.sample_chunk", "ddim_fleet.finish_run", "ddim_fleet.none"])
+def _tampered(data: bytes, rng: random.Random) -> bytes:
+    """Return a plan or a chunk's lines, damaged anywhere or with a field that somebody changed."""
+    if rng.random() < 0.3:
+        return damaged(data, rng)
+    first, *others = [data] if data.startswith(b"{\n") else data.splitlines(keepends=True)
+    fields = json.loads(first)
+    if "request" in fields and rng.random() < 0.7:
+        changed = {**fields, "request": json.loads(hostile_json({**fields["request"], **_REQUEST_MORE}, rng))}
+        return b"".join([json.dumps(changed).encode(), b"\n", *others])
+    return b"".join([hostile_json(fields, rng), b"\n", *others])
+
+
+def _envelope(fields: dict[str, Any], rng: random.Random, task: str | None = None) -> bytes:
+    """Return a message as Celery sends it to ``task``, or to any, also to one that there is not."""
+    name = task or rng.choice(["ddim_fleet.sample_chunk", "ddim_fleet.finish_run", "ddim_fleet.none"])
     number = str(uuid.UUID(int=rng.getrandbits(128)))
     body = json.dumps([[], fields, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     properties = {

@@ -13,7 +13,7 @@ from tools.chaos.work import Options, write_work
 HOSTS, DEVICES = 1, "sim:3:5"
 REASONS = {
     "sim:fail": ("SampleError", "the simulated sample failed"),
-    "sim:kill": ("SampleError", "died 2 times with this image alone"),
+    "sim:kill": ("SampleError", "times with this image alone"),
     "sim:break": ("DeviceError", "the simulated device broke"),
 }
 """What the row of each kind of poison must say: the class of the error, and words of its message."""

@@ -1,4 +1,4 @@
-"""Redis restarts, freezes, is wiped, and goes away with its host."""
+"""Redis restarts, freezes, is wiped, goes away with its host, and fails over to another server."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from tools.chaos.audit import audit, rows_of
 from tools.chaos.cluster import Cluster
-from tools.chaos.faults import freeze_redis, lose_redis_host, restart_redis, wipe_redis
+from tools.chaos.faults import (
+    demote_redis,
+    fail_over_redis,
+    freeze_redis,
+    lose_redis_host,
+    replace_redis,
+    restart_redis,
+    wipe_redis,
+)
 from tools.chaos.figures import Figure, exactly, of_faults
 from tools.chaos.pacing import moments
 from tools.chaos.work import IMAGES_PER_CHUNK, Options, write_work
@@ -35,7 +43,7 @@ def run(options: Options) -> list[Figure]:
         cluster.wait(broken, options.timeout_s)
         dead = len(set(started) - set(cluster.workers()))
         return [
-            exactly("times that Redis was broken", len(events), options.faults + 3 + 2),
+            exactly("times that Redis was broken", len(events), options.faults + 3 + 5),
             *of_faults(audit(broken, work.wanted, calm=calm), "lost row", "duplicate row"),
             exactly("workers that died", dead, 0),
             exactly("workers that take no more chunks", _deaf(cluster, options), 0),
@@ -48,6 +56,9 @@ def _events(options: Options) -> list[Callable[[Cluster], None]]:
         *[lambda cluster: freeze_redis(cluster, options.pause_s)] * 3,
         wipe_redis,
         lambda cluster: lose_redis_host(cluster, 4 * options.pause_s),
+        replace_redis,
+        fail_over_redis,
+        demote_redis,
     ]
 
 

@@ -72,6 +72,19 @@ def test_bytes_pass_both_ways(proxy: Proxy) -> None:
         assert ask(connection, b"ab" * 50_000) == b"ab" * 50_000
 
 
+def test_a_proxy_leads_to_another_server_when_it_is_told(proxy: Proxy) -> None:
+    """What is open stays with the old one until it is cut."""
+    with socket.create_server(("127.0.0.1", 0)) as other, connect(proxy) as old:
+        assert ask(old, b"old") == b"old"
+        proxy.redirect(other.getsockname()[1])
+        assert ask(old, b"old") == b"old"
+        with connect(proxy) as new:
+            new.sendall(b"new")
+            reached, _ = other.accept()
+            with reached:
+                assert reached.recv(3) == b"new"
+
+
 def test_a_cut_resets_what_is_open_and_lets_new_connections_through(proxy: Proxy) -> None:
     """As a restarted server does."""
     with connect(proxy) as connection:
