@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tools.chaos.proxy import Proxy
@@ -22,11 +22,12 @@ READY_S = 180.0
 class Host:
     """A launcher with its workers; the rig stands in for the service manager that starts it again."""
 
-    def __init__(self, broker: str, devices: str, log: Path, environment: Mapping[str, str], log_level: str) -> None:
-        """Start it."""
+    def __init__(
+        self, broker: str, devices: str, log: Path, environment: Mapping[str, str], options: Sequence[str] = ()
+    ) -> None:
+        """Start it, with these options besides."""
         self.log = log
-        self._command = [sys.executable, "-m", "workers", "--devices", devices, "--broker", broker]
-        self._command += ["--log-level", log_level]
+        self._command = [sys.executable, "-m", "workers", "--devices", devices, "--broker", broker, *options]
         self._environment = {**without_aws(), **environment}
         self._launcher = self._started()
 
@@ -98,13 +99,17 @@ class Cluster:
             redis.stop()
 
     def add_hosts(
-        self, count: int, devices: str, environment: Mapping[str, str] | None = None, *, log_level: str = "INFO"
+        self,
+        count: int,
+        devices: str,
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> list[Host]:
-        """Start hosts, and wait until all their workers take chunks; with ``DEBUG`` their logs name every image."""
+        """Start hosts, and wait until all their workers take chunks; with ``--log-level DEBUG`` they name every image."""
         broker = f"redis://127.0.0.1:{self.proxy.port}/0"
         numbers = range(len(self.hosts), len(self.hosts) + count)
         logs = [self.folder / f"host-{number}.log" for number in numbers]
-        hosts = [Host(broker, devices, log, environment or {}, log_level) for log in logs]
+        hosts = [Host(broker, devices, log, environment or {}, options) for log in logs]
         self.hosts += hosts
         expected = int(devices.split(":")[1])
         for host in hosts:

@@ -1,4 +1,4 @@
-"""Requests that fail, break the device, or kill the process."""
+"""Requests that fail, break or stop the device, or kill the process."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Any
 
 from tools.chaos.audit import audit, rows_of
 from tools.chaos.cluster import Cluster
-from tools.chaos.figures import Figure, exactly, of_faults
+from tools.chaos.figures import Figure, exactly, noted, of_faults
 from tools.chaos.work import Options, write_work
 
 HOSTS, DEVICES = 1, "sim:3:5"
+STALL_TIMEOUT_S = 5
+"""Twenty steps of the device take a tenth of a second; two busy cores may take it for longer from a process."""
 REASONS = {
-    "sim:fail": ("SampleError", "the simulated sample failed"),
-    "sim:kill": ("SampleError", "times with this image alone"),
-    "sim:break": ("DeviceError", "the simulated device broke"),
+    "sim:fail": ("sample_failed", "the simulated sample failed"),
+    "sim:nan": ("not_finite", "the image must be made of numbers"),
+    "sim:oom": ("out_of_memory", "the device must have memory for one image"),
+    "sim:break": ("device_failed", "the simulated device broke"),
+    "sim:kill": ("worker_lost", "the worker died"),
+    "sim:segv": ("worker_lost", "the worker died"),
+    "sim:hang": ("deadline_exceeded", "the device stood still"),
 }
-"""What the row of each kind of poison must say: the class of the error, and words of its message."""
+"""What the row of each kind of poison must say: the code of the failure, and words of its message."""
 
 
 def run(options: Options, kinds: tuple[str, ...] = tuple(REASONS)) -> list[Figure]:
@@ -24,7 +30,7 @@ def run(options: Options, kinds: tuple[str, ...] = tuple(REASONS)) -> list[Figur
     poison = [f"{kind} {number}" for kind in kinds for number in range(options.faults)]
     work = write_work(options.folder / "requests.jsonl", options.images, poison=poison, seed=options.seed)
     with Cluster(options.folder) as cluster:
-        cluster.add_hosts(HOSTS, DEVICES)
+        cluster.add_hosts(HOSTS, DEVICES, options=["--stall-timeout", str(STALL_TIMEOUT_S)])
         made = cluster.make(work, options.folder / "run", options.timeout_s)
         rows = rows_of(made)
         failed = {row["prompt"] for row in rows if row["status"] == "failed"}
@@ -33,6 +39,7 @@ def run(options: Options, kinds: tuple[str, ...] = tuple(REASONS)) -> list[Figur
             exactly("healthy requests that failed", len(failed - set(poison)), 0),
             exactly("poisoned requests that did not fail", len(set(poison) - failed), 0),
             exactly("failed rows with another reason", sum(not _has_reason(row) for row in rows), 0),
+            noted("worker processes that ended", cluster.log_text().count("action=worker_died"), ""),
             *of_faults(audit(made, work.wanted), "lost row", "duplicate row"),
         ]
 
@@ -42,5 +49,5 @@ def _has_reason(row: Mapping[str, Any]) -> bool:
     kind = str(row["prompt"]).partition(" ")[0]
     if row["status"] != "failed" or kind not in REASONS:
         return True
-    error_class, words = REASONS[kind]
-    return row["error_class"] == error_class and words in str(row["error_message"])
+    code, words = REASONS[kind]
+    return row["error_code"] == code and words in str(row["error_message"])
