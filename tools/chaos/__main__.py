@@ -61,6 +61,7 @@ def _run(name: str, given: argparse.Namespace, folder: Path) -> list[Figure]:
         pause_s=given.pause,
         duration_s=given.duration,
         timeout_s=given.timeout,
+        devices=given.devices,
     )
     chosen = f"--scenario {name} --seed {options.seed} --images {options.images} --faults {options.faults}"
     print(f"{chosen} --pause {options.pause_s:g} --duration {options.duration_s:g}", flush=True)
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--duration", type=float, default=7200.0, help="seconds of the soak")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds after which a run counts as stuck")
+    parser.add_argument("--devices", help="of each host in kills, redis and rolling; cpu:1 for the small checkpoint")
     parser.add_argument("--keep", action="store_true", help="keep all files")
     return parser
 

@@ -105,7 +105,7 @@ class Cluster:
         environment: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
     ) -> list[Host]:
-        """Start hosts, and wait until all their workers take chunks; with ``--log-level DEBUG`` they name every image."""
+        """Start hosts, and wait until all their workers take chunks; at ``--log-level DEBUG`` they name every image."""
         broker = f"redis://127.0.0.1:{self.proxy.port}/0"
         numbers = range(len(self.hosts), len(self.hosts) + count)
         logs = [self.folder / f"host-{number}.log" for number in numbers]

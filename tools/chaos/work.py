@@ -40,6 +40,9 @@ class Options:
     timeout_s: float = 3600.0
     """For each run of the scenario."""
 
+    devices: str | None = None
+    """Of each host, instead of the simulated ones that a scenario names; ``cpu:1`` samples with the small checkpoint."""
+
     def rng(self) -> random.Random:
         """Return the scenario's source of chance."""
         return random.Random(self.seed)

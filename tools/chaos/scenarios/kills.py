@@ -22,7 +22,7 @@ def run(options: Options) -> list[Figure]:
     work = write_work(options.folder / "requests.jsonl", options.images, seed=options.seed)
     rng = options.rng()
     with Cluster(options.folder) as cluster:
-        cluster.add_hosts(HOSTS, DEVICES, options=("--log-level", "DEBUG"))
+        cluster.add_hosts(HOSTS, options.devices or DEVICES, options=("--log-level", "DEBUG"))
         calm = cluster.make(work, options.folder / "calm", options.timeout_s)
         broken = options.folder / "broken"
         cluster.submit(work, str(broken))

@@ -32,7 +32,7 @@ def run(options: Options) -> list[Figure]:
     events = _events(options)
     rng.shuffle(events)
     with Cluster(options.folder) as cluster:
-        cluster.add_hosts(HOSTS, DEVICES)
+        cluster.add_hosts(HOSTS, options.devices or DEVICES)
         calm = cluster.make(work, options.folder / "calm", options.timeout_s)
         started = cluster.workers()
         broken = options.folder / "broken"

@@ -19,7 +19,7 @@ def run(options: Options) -> list[Figure]:
     work = write_work(options.folder / "requests.jsonl", options.images, seed=options.seed)
     rng = options.rng()
     with Cluster(options.folder) as cluster:
-        hosts = cluster.add_hosts(options.faults, DEVICES)
+        hosts = cluster.add_hosts(options.faults, options.devices or DEVICES)
         calm = cluster.make(work, options.folder / "calm", options.timeout_s)
         rolled = options.folder / "rolled"
         cluster.submit(work, str(rolled))
