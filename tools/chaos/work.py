@@ -41,7 +41,7 @@ class Options:
     """For each run of the scenario."""
 
     devices: str | None = None
-    """Of each host, instead of the simulated ones that a scenario names; ``cpu:1`` samples with the small checkpoint."""
+    """Of each host, in place of the scenario's simulated ones; ``cpu:1`` samples with the small checkpoint."""
 
     def rng(self) -> random.Random:
         """Return the scenario's source of chance."""
