@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import threading
@@ -61,8 +62,12 @@ class Proxy:
         done: Future[None] = Future()
 
         def run() -> None:
-            act()
-            done.set_result(None)
+            try:
+                act()
+            except Exception as exc:  # for who waits, or the scenario would end without a reason
+                done.set_exception(exc)
+            else:
+                done.set_result(None)
 
         self._loop.call_soon_threadsafe(run)
         done.result(10)
@@ -119,7 +124,8 @@ class Proxy:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """End a connection by a reset: with a linger of no seconds, the system sends no orderly end."""
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    with contextlib.suppress(OSError):  # it was closed a moment ago, and the system has its number back
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

@@ -112,6 +112,16 @@ def test_frozen_connections_are_silent_and_then_go_on(proxy: Proxy) -> None:
             assert old.recv(4) == new.recv(4) == b"kept"
 
 
+def test_a_connection_that_was_closed_a_moment_ago_is_no_obstacle_to_a_cut(proxy: Proxy) -> None:
+    """A scenario that ends while a worker hangs up must end by its figures; any other fault reaches who asked."""
+    with connect(proxy) as connection:
+        ask(connection, b"open")
+        proxy._in_loop(lambda: [writer.get_extra_info("socket")._sock.close() for writer in proxy._writers])
+        proxy.cut()
+        with pytest.raises(ZeroDivisionError):
+            proxy._in_loop(lambda: 1 / 0)
+
+
 def test_a_slow_proxy_is_as_slow_as_it_says(proxy: Proxy) -> None:
     """50 kB there and back at 200 kB/s, by two connections that share it, take a second at least; delays add up."""
     with connect(proxy) as one, connect(proxy) as other:
