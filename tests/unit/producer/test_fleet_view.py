@@ -26,6 +26,7 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
         graphs_since_warm_up=1,
         slots={"512x512": 8, "768x512": 4},
         memory_shortages=1,
+        limits={"max_side_px": 1024, "max_num_inference_steps": 100},
     )
     idle, worker = workers_table([busy, report("npu:0")]).split("\n\n")
     assert worker.splitlines() == [
@@ -35,6 +36,7 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
         "slots        94% in use, 8 of 512x512, 4 of 768x512",
         "graphs       6 compiled, 1 of them since the warm-up",
         "time         denoise 80%, decode 20%",
+        "limits       max_side_px=1024, max_num_inference_steps=100",
         "memory       batches halved for want of it: 1",
     ]
     assert idle.splitlines()[1] == "chunks       none in hand"
