@@ -73,6 +73,8 @@ def _block(report: WorkerReport) -> str:
         "graphs": f"{report.graphs} compiled, {report.graphs_since_warm_up} of them since the warm-up",
         "time": _shares(report),
     }
+    if limits := report.limits.given():
+        rows["limits"] = ", ".join(f"{name}={value}" for name, value in limits.items())
     if report.memory_shortages:
         rows["memory"] = f"batches halved for want of it: {report.memory_shortages}"
     lines = [*rows.items(), *(("trouble", f"{line}; waiting") for line in report.troubles)]

@@ -238,10 +238,10 @@ class ChunkWorker:
                 self.on_device_error()
 
     def _make(self, attempt: Attempt) -> None:
+        items, kept = attempt.items(), attempt.kept()
         plan = attempt.run.plan
         if broken := list(self.limits.run_faults(plan.request_count, plan.image_count)):
             raise LimitExceededError("; ".join(broken))
-        items, kept = attempt.items(), attempt.kept()
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT or kept.is_retry
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)

@@ -28,6 +28,7 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
         slots={"512x512": 8, "768x512": 4},
         memory_shortages=1,
         troubles=("could not write s3://b/run/x: 503 Slow Down",),
+        limits={"max_side_px": 1024, "max_num_inference_steps": 100},
     )
     idle, worker = workers_table([busy, report("npu:0")]).split("\n\n")
     assert worker.splitlines() == [
@@ -37,6 +38,7 @@ def test_each_worker_has_a_block_with_what_it_does() -> None:
         "slots        94% in use, 8 of 512x512, 4 of 768x512",
         "graphs       6 compiled, 1 of them since the warm-up",
         "time         denoise 80%, decode 20%",
+        "limits       max_side_px=1024, max_num_inference_steps=100",
         "memory       batches halved for want of it: 1",
         "trouble      could not write s3://b/run/x: 503 Slow Down; waiting",
     ]

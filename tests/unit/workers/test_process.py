@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+import sys
 import time
 
 import pytest
@@ -10,10 +13,22 @@ from ddim_core.errors import DeviceError
 from workers import process
 from workers.on_device import OnDevice
 from workers.process import WorkerProcess
-from workers.settings import Device, WorkerSettings
+from workers.settings import EXIT_UNUSABLE, Device, WorkerSettings
 from workers.watchdog import ALARM_MARGIN_S, LOADING_S
 
 SETTINGS = WorkerSettings(device=Device(kind="sim", index=0), broker_url="redis://127.0.0.1:1/0")
+
+
+def test_settings_that_are_none_are_told_without_the_brokers_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What validates them quotes what it was given."""
+    given = SETTINGS.model_dump(exclude={"device"}) | {"broker_url": "redis://:hunter2@h", "slots": 0}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(given).encode())))
+    assert process.main() == EXIT_UNUSABLE
+    said = capsys.readouterr().err
+    assert said.startswith("settings on standard input must be those of a worker, got: ")
+    assert "slots" in said and "device" in said and "hunter2" not in said
 
 
 def test_a_driver_that_hangs_while_it_loads_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:

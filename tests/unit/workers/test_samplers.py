@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import CheckpointError, DeviceError
@@ -139,6 +140,16 @@ def test_warming_up_lasts_as_long_as_loading_and_compiling_do() -> None:
         with pytest.raises(DeviceError):
             samplers.prepare(one, plan(1))
     assert [*seen, samplers.is_warming_up] == [True, False, True, False]
+
+
+def test_nothing_is_compiled_for_sizes_beyond_the_operators_limits() -> None:
+    """A plan may list any; its images of those sizes are failed rows, and the others wait for no graph of theirs."""
+    samplers = Samplers(Loader())
+    sampler = ScriptedSampler()
+    run = plan(1).model_copy(update={"sizes": ("64x32", "8192x8192")})
+    samplers.prepare(loaded(sampler), run, Limits(max_side_px=64))
+    samplers.prepare(loaded(sampler), run)
+    assert [sizes for sizes, _ in sampler.prepared] == [(Size(32, 64),), (Size(32, 64), Size(8192, 8192))]
 
 
 def test_closing_stops_the_sampler() -> None:
