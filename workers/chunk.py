@@ -125,7 +125,7 @@ class ChunkWorker:
     cancels: CancelWatch = field(default_factory=CancelWatch)
     limits: Limits = NO_LIMITS
     """What the operator allows; beyond it, images become failed rows."""
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     """What no row shall show."""
     hold_off_s: float = HOLD_OFF_S
     received: int = 0
