@@ -136,7 +136,7 @@ class ChunkWorker:
     limits: Limits = NO_LIMITS
     """What the operator allows; beyond it, images become failed rows."""
     on_device: OnDevice = field(default_factory=OnDevice)
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     """What no row shall show."""
     hold_off_s: float = HOLD_OFF_S
     received: int = 0

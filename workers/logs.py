@@ -8,6 +8,8 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from redis.exceptions import AuthenticationError, NoPermissionError
+
 from ddim_core.hiding import without_controls, without_secrets
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ def set_up_logging(level: str, device: str, secrets: Sequence[str] = ()) -> None
     handler.setFormatter(KeyValueFormatter(device, secrets))
     if level != "DEBUG":
         handler.addFilter(_without_lost_connections)
+        handler.addFilter(_with_refusals_in_a_line)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     threading.excepthook = _log_end_of_thread  # Python's own prints it past the handler, with all that it quotes
     if level != "DEBUG":
@@ -64,6 +67,15 @@ def _log_end_of_thread(end: threading.ExceptHookArgs) -> None:
 def _without_lost_connections(record: logging.LogRecord) -> bool:
     """Strip the tracebacks that Celery's consumer logs at every loss of Redis: the line says it, and it is no fault."""
     if record.name.startswith("celery.worker.consumer") and record.levelno < logging.CRITICAL:
+        record.exc_info = None
+    return True
+
+
+def _with_refusals_in_a_line(record: logging.LogRecord) -> bool:
+    """Have Celery say in its line what Redis does not let this user do, in place of two tracebacks."""
+    refusal = record.exc_info[1] if record.exc_info else None
+    if record.name.startswith("celery.worker") and isinstance(refusal, AuthenticationError | NoPermissionError):
+        vars(record).update(action="redis_refused", error=str(refusal))
         record.exc_info = None
     return True
 

@@ -130,9 +130,9 @@ def test_a_run_makes_real_images_with_a_model_of_ones_own(home: Path, own_model:
     assert "report:" in out
 
 
-def models_given(home: Path) -> str:
-    """Return the ``--models`` of the workers that run now."""
-    [models] = {match[1] for line in programs_of(home).values() if (match := re.search(r"--models (\S+)", line))}
+def models_given(home: Path) -> tuple[str, ...]:
+    """Return all ``--models`` of the workers that run now."""
+    [models] = {tuple(found) for line in programs_of(home).values() if (found := re.findall(r"--models (\S+)", line))}
     return models
 
 
@@ -144,7 +144,7 @@ def test_a_model_of_ones_own_is_found_by_the_workers(home: Path, own_model: Path
         wait_until_making(slow, home / "out")
         plan = RunFolder(str(home / "out")).read_plan()
         assert plan.model.name == str(own_model)
-        assert digest(Checkpoints([models_given(home)]).find(plan.model)) == digest(own_model)
+        assert digest(Checkpoints(models_given(home)).find(plan.model)) == digest(own_model)
         slow.send_signal(signal.SIGINT)
         assert finish(slow)[0] == 130
         if going_on:

@@ -14,7 +14,7 @@ from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE
 from ddim_core.storage.run_folder import RunFolder
 from producer import Client
 from tests.integration.fleet_command import FleetCommand
-from tests.integration.tls_redis import PASSWORD, USER, TlsRedis
+from tests.integration.tls_redis import PASSWORD, USER, TlsRedis, documented_rule
 from tests.integration.worker_host import Workers, wait_for
 
 PROMPTS = "".join(
@@ -143,6 +143,19 @@ def test_a_missing_permission_is_one_line(tls_redis: TlsRedis, command: FleetCom
     assert done.stderr.count("\n") == 1
     assert "has no permissions to run the 'scan' command" in done.stderr
     assert not (command.folder / "run").exists()
+
+
+def test_a_worker_without_a_permission_says_in_a_line_which(
+    tls_redis: TlsRedis, tmp_path: Path, start: Callable[..., Workers]
+) -> None:
+    """Celery alone prints two tracebacks; the launcher starts the process again, for whoever mends the rule."""
+    rule = documented_rule().replace("+@list", "")
+    (tls_redis.folder / "users.acl").write_text(f"user default off\nuser {USER} on >{PASSWORD} {rule}\n")
+    tls_redis.restart()
+    workers = start(tls_redis.url(), "--log-level", "INFO")
+    wait_for(lambda: "redis_refused" in workers.text(), 60, workers.text)
+    assert "no permissions to run the 'llen' command" in workers.text()
+    assert "Traceback" not in workers.text()
 
 
 def test_a_worker_that_trusts_another_authority_waits_and_sends_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -219,3 +220,11 @@ def test_a_chunk_that_is_stopped_ends_with_the_reason_and_frees_the_device(
         assert all(image.cancelled() for image in submitted)
         with pytest.raises(RunHaltedError):
             maker.make(items(1))
+
+
+def test_a_failed_row_shows_no_secret_that_an_error_quotes() -> None:
+    """Rows stay for ever, and are read by others than logs are."""
+    maker = replace(records(1), secrets=("hunter2-secret",))
+    row = maker.failure(items(1)[0], ValueError("sent hunter2-secret to http://me:word@host"))
+    assert row.error_message == "sent *** to http://me:***@host"
+    assert "hunter2" not in repr(maker)
