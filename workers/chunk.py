@@ -297,8 +297,9 @@ class ChunkWorker:
             extra={"action": "attempt_failed", **attempt.facts(), "error": repr(exc)},
             exc_info=log.isEnabledFor(logging.DEBUG),
         )
-        # What images on trial did is held against them alone, and that comes to an end, too.
-        if not isinstance(exc, SuspectedError) and attempt.tally.fail(attempt.chunk) >= MAX_ATTEMPTS:
+        if isinstance(exc, SuspectedError):  # held against the images that it happened with, which comes to an end, too
+            attempt.tally.give_back(attempt.chunk, PAUSE_S)
+        elif attempt.tally.fail(attempt.chunk) >= MAX_ATTEMPTS:
             self._commit_as_failed(attempt, exc)
         else:
             attempt.tally.give_back(attempt.chunk, attempt.pause_s)

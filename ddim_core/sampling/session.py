@@ -173,7 +173,7 @@ class DeviceSession:
         try:
             return self._runner.begin_noise(spec)
         except Exception as error:
-            raise error if isinstance(error, FleetError) else device.device_error(error) from error
+            raise _start_error(error) from error
         finally:
             if isinstance(spec.start, Picture):
                 self._seconds["encode"] += time.monotonic() - began
@@ -255,6 +255,14 @@ def _slots(settings: SamplingSettings) -> Slots:
     total_bytes = device.total_memory_bytes()
     limit_bytes = settings.memory_limit_bytes or (None if total_bytes is None else int(_USABLE_SHARE * total_bytes))
     return Slots(settings.slots, base_bytes=base_bytes, limit_bytes=limit_bytes)
+
+
+def _start_error(error: Exception) -> FleetError:
+    if isinstance(error, FleetError):
+        return error
+    if isinstance(error, (ValueError, TypeError)):  # what a sample begins with is its own
+        return SampleError(f"the sample must have a start that can be made, got {error}")
+    return device.device_error(error)
 
 
 def _prompt_error(error: Exception) -> Exception:

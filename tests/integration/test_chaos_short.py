@@ -29,7 +29,9 @@ def test_killed_workers_a_failing_redis_and_poison_cost_no_image(tmp_path: Path)
     scenarios: dict[str, Callable[[], list[Figure]]] = {
         "kills": lambda: kills.run(options(tmp_path / "kills", images=60, faults=2)),
         "redis": lambda: redis_loss.run(options(tmp_path / "redis", images=80, faults=1)),
-        "poison": lambda: poison.run(options(tmp_path / "poison", images=24, faults=1), ("sim:fail", "sim:kill")),
+        "poison": lambda: poison.run(
+            options(tmp_path / "poison", images=24, faults=1), ("sim:nan", "sim:oom", "sim:kill", "sim:hang")
+        ),
     }
     with ThreadPoolExecutor(len(scenarios)) as pool:
         running = {name: pool.submit(run) for name, run in scenarios.items()}

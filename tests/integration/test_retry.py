@@ -23,9 +23,10 @@ from producer import Client, failures
 from producer.verify import RunCheck
 from tests.integration.fleet_command import FleetCommand, started
 from tests.integration.test_reconciler import Bench
-from tests.integration.worker_host import Workers, plan_run, wait_for
+from tests.integration.worker_host import PATIENCE_S, Workers, plan_run, wait_for
 from tests.unit.workers.samples import picture
 from tools.servers import RedisServer
+from workers.suspects import LIMIT
 
 StartWorkers = Callable[..., Workers]
 BAD = ("bad 1", "bad 5")
@@ -254,6 +255,43 @@ def test_workers_make_failed_images_again_after_a_kill_and_a_loss_of_redis(
     assert (status.images_made, status.images_failed) == (18, 6)  # they fail by their prompt
     assert {row.attempts for row in folder.records() if row.status == FAILED} == {2}
     assert all(folder.store.get(part_path(chunk)) != part for chunk, part in parts.items())
+    assert list(RunCheck(folder).faults()) == []
+
+
+@pytest.mark.slow
+def test_poison_is_listed_by_its_kind_and_can_be_tried_again(
+    fleet: FleetCommand, redis_server: RedisServer, start_workers: StartWorkers
+) -> None:
+    """Its chunk is on trial at once then; what fails again is a failed row again, and the good rows stay."""
+    kinds = {
+        "sim:fail": "sample_failed",
+        "sim:nan": "not_finite",
+        "sim:oom": "out_of_memory",
+        "sim:segv": "worker_lost",
+    }
+    requests = [Request(prompt=prompt, num_inference_steps=1) for prompt in ("a fox", *kinds, "a fir")]
+    folder = plan_run(str(fleet.folder / "run"), requests, images_per_chunk=6)
+    run = Client(redis_server.url).run(folder.url)
+    run.resume()
+    workers = start_workers("sim:1:1")
+    assert run.wait(timeout_s=PATIENCE_S).images_failed == len(kinds)
+    first = list(folder.records())
+    assert [row.error_code for row in first] == [None, *kinds.values(), None]
+    lines = fleet("failed", "run").stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [row.key for row in first if row.status == FAILED]
+    assert [line.split("  ")[3].partition(":")[0] for line in lines] == list(kinds.values())
+    assert lines[-1].split("  ")[1:] == ["r4", "5 attempts", f"worker_lost: {first[4].error_message}"]
+
+    assert workers.text().count("action=worker_died") == 1 + LIMIT
+    workers.stop()
+    assert fleet("resume", "--failed", "run", "--broker", redis_server.url).returncode == 0
+    workers = start_workers("sim:1:1")
+    assert run.wait(timeout_s=PATIENCE_S).images_failed == len(kinds)
+    again = list(folder.records())
+    assert [row.error_code for row in again] == [row.error_code for row in first]
+    assert [again[0], again[5]] == [first[0], first[5]]
+    assert {row.attempts for row in again if row.status == FAILED} == {first[4].attempts + LIMIT + 1}
+    assert workers.text().count("action=worker_died") == LIMIT
     assert list(RunCheck(folder).faults()) == []
 
 

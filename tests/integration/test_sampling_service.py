@@ -20,7 +20,7 @@ pytest.importorskip("mindspore")
 
 from ddim_core.checkpoints import describe, resolve
 from ddim_core.contracts.sample import SampledImage, SampleSpec, Size
-from ddim_core.errors import DeviceError, SampleError
+from ddim_core.errors import DeviceError, NotFiniteError, SampleError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.schedule import ScheduleConfig
@@ -139,7 +139,7 @@ def test_a_sample_that_becomes_nan_fails_alone(studio: Studio, alone: list[str])
     futures = [studio.service.submit(spec) for spec in (overflow, SPEC, overflow, SPEC)]
     assert [studio.look(SPEC, future) for future in futures[1::2]] == [alone[0]] * 2
     for future in futures[::2]:
-        with pytest.raises(SampleError, match="the image must be made of numbers, got NaN or infinity"):
+        with pytest.raises(NotFiniteError, match="the image must be made of numbers, got NaN or infinity"):
             future.result(WAIT_S)
 
 

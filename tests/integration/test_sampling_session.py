@@ -19,9 +19,17 @@ device.start("CPU")  # before anything imports mindone
 with device.quiet_import():
     from ddim_core.checkpoints import describe, resolve
     from ddim_core.contracts.sample import SampleSpec, Size
-    from ddim_core.errors import CheckpointError, DeadlineExceededError, OutOfMemoryError
+    from ddim_core.errors import (
+        CheckpointError,
+        DeadlineExceededError,
+        DeviceError,
+        FleetError,
+        OutOfMemoryError,
+        SampleError,
+    )
     from ddim_core.sampling import decoding as decoding_module
     from ddim_core.sampling import session as session_module
+    from ddim_core.sampling.drawing import SampleNoise
     from ddim_core.sampling.models.model import Decoding
     from ddim_core.sampling.session import DeviceSession
     from ddim_core.sampling.settings import SamplingSettings
@@ -326,3 +334,24 @@ def test_a_finished_picture_does_not_wait_long_for_company(
     done, _ = submit(session, SHORT, LONG)
     ended = [outcome.ticket for _ in range(4) for outcome in session.step()]
     assert ended == [done]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(ValueError("no such picture"), SampleError), (RuntimeError("launch failed"), DeviceError)]
+)
+def test_a_sample_whose_start_raises_fails_alone(
+    session: DeviceSession, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[FleetError]
+) -> None:
+    """What it begins with is its own, unless the device said so; the others get their pictures."""
+    begin = session._runner.begin_noise
+
+    def begun(spec: SampleSpec) -> SampleNoise:
+        if spec.seed == SHORT.seed + 1:
+            raise error
+        return begin(spec)
+
+    monkeypatch.setattr(session._runner, "begin_noise", begun)
+    bad, good = Ticket(replace(SHORT, seed=SHORT.seed + 1), Future()), Ticket(SHORT, Future())
+    [failed] = session.submit([bad, good])
+    assert failed.ticket is bad and type(failed.error) is kind
+    assert finish(session)[good].error is None
