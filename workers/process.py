@@ -171,6 +171,8 @@ class WorkerProcess:
         self._board.close()
 
     def _finish(self, message: FinishMessage) -> None:
+        if self._stores.is_away(message.run_url):  # another thread waits for it, or the reconciler asks again
+            return
         try:
             self._stores.insist(
                 message.run_url,
