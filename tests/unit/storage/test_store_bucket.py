@@ -73,8 +73,8 @@ def test_settings_that_cannot_work_are_refused(environment: dict[str, str], rule
         ),
         (
             "Generic S3 error: Error performing PUT http://h/b?partNumber=2&uploadId=u1 in 9ms - Server returned "
-            "non-2xx status code: 403 Forbidden: <Error><Code>ExpiredToken</Code><Message>It has expired.</Message></Error>",
-            "403 Forbidden: ExpiredToken: It has expired. (PUT http://h/b)",
+            "non-2xx status code: 403 Forbidden: <Error><Code>ExpiredToken</Code><Message>It is old.</Message></Error>",
+            "403 Forbidden: ExpiredToken: It is old. (PUT http://h/b)",
         ),
         (
             "Generic S3 error: HTTP error: request or response body error\n\nDebug source:\n...",
