@@ -98,6 +98,8 @@ class NotFiniteError(SampleError):
 class LimitExceededError(SampleError):
     """A request, or its run, asks for more than the operator of this fleet allows; its images are never begun."""
 
+    code = "limit_exceeded"
+
 
 class DeadlineExceededError(SampleError):
     """One sample was not finished in the time that whoever asked for it had, or that a device may stand still."""

@@ -58,8 +58,9 @@ PAUSE_S = 5.0
 """Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
 MAX_PAUSE_S = 60.0
 HOLD_OFF_S = 5.0
-"""How long a worker without the checkpoint, or without the store, takes nothing else, so that the message finds one
-that has it."""
+"""How long a worker without the checkpoint takes nothing else, so that the message finds one that has it."""
+AWAY_HOLD_OFF_S = 1.0
+"""The same without the store: others that see it get their share, and other runs are not held up for long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +190,13 @@ class ChunkWorker:
 
     def _is_listed(self, message: ChunkMessage, tally: Tally) -> bool:
         """Return whether the run is one that this process has seen, or that Redis lists: anyone can send a message."""
-        return self.runs.known(message.run_url, message.run_id) is not None or tally.is_listed_at(message.run_url)
+        seen = (message.run_url, message.run_id) in self.runs.seen()
+        return seen or tally.is_listed_at(message.run_url)
 
     def _leave(self, message: ChunkMessage) -> None:
-        """Put a message back where a worker may take it that sees the store, and be slow to take the next."""
-        known = self.runs.known(message.run_url, message.run_id)
-        self.requeue(message, "normal" if known is None else known.plan.priority, False)
-        self.stores.hold_off(message.run_url, self.hold_off_s)
+        """Leave a chunk to the reconciler, which queues it again when it sees the store, and be slow to take more."""
+        Tally(self.board, message.run_id).give_back(message.chunk, PAUSE_S)
+        self.stores.hold_off(message.run_url, AWAY_HOLD_OFF_S)
 
     def give_back_all(self) -> None:
         """Have every chunk in hand given back: the device drops it between two steps, and another worker makes it."""

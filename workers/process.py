@@ -188,11 +188,11 @@ class WorkerProcess:
         self._board.close()
 
     def _finish(self, message: FinishMessage) -> None:
+        if self._stores.is_away(message.run_url):  # another thread waits for it, or the reconciler asks again
+            return
         try:
-            self._stores.insist(
-                message.run_url,
-                lambda: self._finisher.finish(self._runs.open(message.run_url, message.run_id)),
-            )
+            run = self._runs.open(message.run_url, message.run_id)
+            self._stores.insist(message.run_url, lambda: self._finisher.finish(run))
         except (InputError, StorageError) as exc:
             if isinstance(exc, RunNotFoundError):
                 self._runs.forget(message.run_url, message.run_id)

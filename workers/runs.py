@@ -60,17 +60,13 @@ class Runs:
             RunNotFoundError: There is no run, or it is another one than ``run_id``.
             StorageError: The store failed, or the plan is damaged.
         """
-        known = self.known(run_url, run_id)
+        with self._lock:
+            known = self._open.get((run_url, run_id))
         if known is None:
             known = OpenRun.read(RunFolder(run_url))
             _check_id(known.folder, known.plan, run_id)
         self._remember(run_url, known)
         return known
-
-    def known(self, run_url: str, run_id: str) -> OpenRun | None:
-        """Return the run if it is in memory; the store is not asked."""
-        with self._lock:
-            return self._open.get((run_url, run_id))
 
     def fresh(self, run_url: str, run_id: str) -> OpenRun:
         """Return the run at ``run_url`` as the store has it now.

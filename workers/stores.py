@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ddim_core.errors import StorageError
-from ddim_core.storage.objects import ObjectStore
+from ddim_core.errors import OutputError, StorageError
+from ddim_core.storage.objects import ObjectStore, normalise_url
 from ddim_core.storage.run_folder import PLAN
 from workers.periodic import Periodic
 
@@ -75,7 +75,12 @@ class StoreWatch:
             return run_url in self._troubles
 
     def failed(self, run_url: str, exc: Exception) -> float:
-        """Note that a store failed; return how many seconds to leave it alone."""
+        """Note that a store failed; return how many seconds to leave it alone.
+
+        A URL that names no store, as anybody may put into a message, is none that could come back.
+        """
+        if not _names_a_store(run_url):
+            return MAX_PAUSE_S
         line = _line(run_url, exc)
         now = time.monotonic()
         with self._changed:
@@ -124,7 +129,7 @@ class StoreWatch:
                 self.failed(run_url, exc)
                 now = time.monotonic()
                 until = until or now + self._patience_s
-                if now >= until or self._ended(given_up):
+                if now >= until or self._ended(given_up) or not _names_a_store(run_url):
                     self._probe_with(run_url, size_bytes)
                     raise
                 self._wait_for_turn(run_url, until, given_up)
@@ -184,6 +189,14 @@ class StoreWatch:
                     break
                 self._changed.wait(_POLL_S)
             trouble.waiting -= 1
+
+
+def _names_a_store(run_url: str) -> bool:
+    try:
+        normalise_url(run_url)
+    except OutputError:
+        return False
+    return True
 
 
 def _pause_s(failures: int) -> float:

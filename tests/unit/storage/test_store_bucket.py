@@ -66,6 +66,20 @@ def test_settings_that_cannot_work_are_refused(environment: dict[str, str], rule
             "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 20s - HTTP error",
             "no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         ),
+        (
+            "The operation lacked valid authentication credentials for path External AWS credential provider: "
+            "OutputError: the profile 'x' must have aws_secret_access_key\n\nDebug source:\n...",
+            "the profile 'x' must have aws_secret_access_key",
+        ),
+        (
+            "Generic S3 error: Error performing PUT http://h/b?partNumber=2&uploadId=u1 in 9ms - Server returned "
+            "non-2xx status code: 403 Forbidden: <Error><Code>ExpiredToken</Code><Message>It is old.</Message></Error>",
+            "403 Forbidden: ExpiredToken: It is old. (PUT http://h/b)",
+        ),
+        (
+            "Generic S3 error: HTTP error: request or response body error\n\nDebug source:\n...",
+            "the connection was cut in the middle of an answer, again and again",
+        ),
         ("Something new\nand more", "Something new"),
     ],
 )

@@ -166,3 +166,11 @@ def test_after_a_large_object_was_given_up_a_small_one_is_no_proof(run_url: str)
         watch.failed(run_url, EXPIRED)
         watch.ask(run_url)
     assert probes == [400_000, stores.SMALL_PROBE_BYTES]
+
+
+def test_a_url_that_names_no_store_is_waited_for_by_nobody() -> None:
+    """Anything may stand in a message."""
+    watch, store = StoreWatch(), Store(1)
+    with pytest.raises(StorageError):
+        watch.insist("no-such-scheme://x", store.put)
+    assert watch.lines() == () and store.calls == 1
