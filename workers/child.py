@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from workers.draining import GIVE_BACK_SIGNAL
-from workers.pulse import Listener
+from workers.pulse import ON_TRIAL, WORKED, Listener
 from workers.restarts import Restarts
 from workers.settings import EXIT_OK, GIVE_BACK_S, WorkerSettings
 
@@ -35,6 +35,8 @@ class Child:
     start_at: float = 0.0
     worked: bool = False
     """Whether this process has made an image."""
+    tried: bool = False
+    """Whether it has put images on trial, which it may not survive."""
     last_end: str = ""
     """How the process before it ended."""
     unusable: int = EXIT_OK
@@ -63,7 +65,8 @@ class Child:
         )
         self._listener.begun()
         self.started_at = time.monotonic()
-        self.worked, self.urgency, self._kill_at = False, 0, float("inf")
+        self.worked = self.tried = False
+        self.urgency, self._kill_at = 0, float("inf")
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(settings.model_dump_json().encode())
@@ -74,7 +77,9 @@ class Child:
     def listen(self) -> None:
         """Take in its signs of work."""
         if self._listener is not None:
-            self.worked |= self._listener.has_worked()
+            signs = self._listener.hear()
+            self.worked |= WORKED in signs
+            self.tried |= ON_TRIAL in signs
 
     def exit_code(self) -> int | None:
         """Return how the process ended, negative for a signal; None while it runs or where there is none."""

@@ -162,7 +162,8 @@ class Launcher:
             return False
         if child.urgency:  # its device was taken out of service
             return True
-        given_up = child.restarts.died(lived_s=time.monotonic() - child.started_at, worked=child.worked)
+        lived_s = time.monotonic() - child.started_at
+        given_up = child.restarts.died(lived_s=lived_s, worked=child.worked, tried=child.tried)
         child.start_at = time.monotonic() + child.restarts.pause_s
         log.warning(
             "a worker process died and will be started again",

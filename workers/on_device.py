@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ddim_core.errors import FleetError
@@ -16,8 +16,9 @@ RETRY_S = 1.0
 class OnDevice:
     """Counts the images between submission and return; several threads may."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, begin_trial: Callable[[], None] = lambda: None) -> None:
+        """Begin with none; ``begin_trial`` is called before images go on trial."""
+        self._begin_trial = begin_trial
         self._lock = threading.Lock()
         self._count = 0
         self._alone: tuple[Suspects, str] | None = None
@@ -40,6 +41,7 @@ class OnDevice:
     @contextmanager
     def on_trial(self, suspects: Suspects, images: Sequence[str]) -> Iterator[None]:
         """Say that these images, and no others, are on the device; one trial at a time."""
+        self._begin_trial()
         self._alone = (suspects, images[0]) if len(images) == 1 else None
         try:
             yield

@@ -28,6 +28,7 @@ from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
 from workers.logs import set_up_logging
 from workers.metrics import MetricsServer
+from workers.on_device import OnDevice
 from workers.outbox import Outbox
 from workers.periodic import Periodic
 from workers.presence import Meter, Presence
@@ -101,6 +102,7 @@ class WorkerProcess:
             meter=self._meter,
             requeue=lambda message, priority, front: self._outbox.chunks([message], priority, front=front),
             on_device_error=self._restart,
+            on_device=OnDevice(self._pulse.on_trial),
             stores=self._stores,
             limits=self._settings.limits,
             secrets=secrets_of(os.environ, self._settings.broker_url),

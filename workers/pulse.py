@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-_SIGN = b"w"
+WORKED, ON_TRIAL = b"w", b"t"
 _READ_BYTES = 1 << 16
 
 
@@ -20,9 +20,16 @@ class Pulse:
 
     def worked(self) -> None:
         """Say that an image was made."""
+        self._say(WORKED)
+
+    def on_trial(self) -> None:
+        """Say that images go on the device which it may not survive."""
+        self._say(ON_TRIAL)
+
+    def _say(self, sign: bytes) -> None:
         if self._descriptor is not None:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):  # full, or nobody is left to listen
-                os.write(self._descriptor, _SIGN)
+                os.write(self._descriptor, sign)
 
 
 class Listener:
@@ -37,12 +44,12 @@ class Listener:
         """Close the end that the process, which was started, has a copy of."""
         os.close(self.writer)
 
-    def has_worked(self) -> bool:
-        """Return whether images were made since the last call."""
+    def hear(self) -> bytes:
+        """Return the signs since the last call, ``WORKED`` and ``ON_TRIAL``."""
         try:
-            return bool(os.read(self._reader, _READ_BYTES))
+            return os.read(self._reader, _READ_BYTES)
         except BlockingIOError:
-            return False
+            return b""
 
     def close(self) -> None:
         """Close the pipe."""

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 
-from workers.pulse import Listener, Pulse
+from workers.pulse import ON_TRIAL, WORKED, Listener, Pulse
 
 
-def test_a_sign_arrives_and_silence_is_none() -> None:
+def test_signs_arrive_and_silence_is_none() -> None:
     """The launcher looks five times a second and waits for none."""
     listener = Listener()
-    assert not listener.has_worked()
+    assert listener.hear() == b""
     pulse = Pulse(listener.writer)
-    for _ in range(2):
-        pulse.worked()
-    assert listener.has_worked()
-    assert not listener.has_worked()
+    pulse.on_trial()
+    pulse.worked()
+    assert listener.hear() == ON_TRIAL + WORKED
+    assert listener.hear() == b""
     pulse.worked()
     listener.begun()
-    assert listener.has_worked()  # said before the process ended
-    assert not listener.has_worked()
+    assert listener.hear() == WORKED  # said before the process ended
+    assert listener.hear() == b""
     listener.close()
 
 
