@@ -15,6 +15,9 @@ from ddim_core.contracts.sample import SampleSpec
 from ddim_core.contracts.start import Picture
 from ddim_core.errors import SampleError
 
+_FORMATS = ("PNG", "JPEG", "WEBP")
+"""Those that a run keeps pictures in; Pillow knows many more, and so do those who look for holes in it."""
+
 
 def with_picture(spec: SampleSpec, read: Callable[[str], bytes]) -> SampleSpec:
     """Return the spec with the pixels of the picture that it begins with, if it does.
@@ -24,7 +27,7 @@ def with_picture(spec: SampleSpec, read: Callable[[str], bytes]) -> SampleSpec:
         read: Returns a file of the run's folder.
 
     Raises:
-        SampleError: The picture is gone or another one.
+        SampleError: The picture is gone, another one, or none.
         StorageError: The store failed.
     """
     if not isinstance(spec.start, Picture):
@@ -38,5 +41,15 @@ def with_picture(spec: SampleSpec, read: Callable[[str], bytes]) -> SampleSpec:
         raise SampleError(f"the picture {source} must be in the run's folder, got nothing") from None
     if hashlib.sha256(data).hexdigest() not in source:
         raise SampleError(f"the picture {source} must have the sha256 of its name, got another one")
-    with Image.open(io.BytesIO(data)) as image:
-        return replace(spec, start=Picture(source, np.asarray(image.convert("RGB"))))
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(image, spec)
+            return replace(spec, start=Picture(source, np.asarray(image.convert("RGB"))))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+        raise SampleError(f"the picture {source} must be one, got: {exc}") from exc
+
+
+def _check_size(image: Image.Image, spec: SampleSpec) -> None:
+    """Refuse, before it is decoded, a picture of another size than its request: it was planned with that of its own."""
+    if image.size != (spec.width, spec.height):
+        raise ValueError(f"{image.width} x {image.height} pixels instead of {spec.width} x {spec.height}")

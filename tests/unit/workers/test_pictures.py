@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,6 +35,17 @@ def png() -> tuple[str, bytes]:
     sink = io.BytesIO()
     Image.fromarray(PIXELS).save(sink, "PNG")
     return f"inputs/{hashlib.sha256(sink.getvalue()).hexdigest()}.png", sink.getvalue()
+
+
+def picture_of(width: int, height: int, kind: str, *, claiming: tuple[int, int] | None = None) -> bytes:
+    """Return a picture, in a PNG's header perhaps of another size than it is."""
+    sink = io.BytesIO()
+    Image.fromarray(np.zeros((height, width, 3), np.uint8)).save(sink, kind)
+    data = sink.getvalue()
+    if claiming is None:
+        return data
+    header = b"IHDR" + struct.pack(">II", *claiming) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
 def request_of(source: str, name: str) -> Request:
@@ -77,3 +90,22 @@ def test_a_picture_that_is_another_one_or_elsewhere_is_refused() -> None:
         with_picture(spec, lambda _: data[:-1])
     with pytest.raises(SampleError, match=r"a picture must lie in inputs/ of its run, got '\.\./secret\.png'"):
         with_picture(request_of("../secret.png", "x").samples(plan(1).model.schedule(), 0, 0, 1)[0], lambda _: data)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"no picture", "cannot identify image file"),
+        (png()[1][:40], "image file is truncated|cannot identify image file|unrecognized data stream"),
+        (picture_of(64, 64, "PNG"), "64 x 64 pixels instead of 16 x 8"),
+        (picture_of(16, 8, "GIF"), "cannot identify image file"),
+        (picture_of(16, 8, "PNG", claiming=(60_000, 60_000)), "exceeds limit|60000 x 60000 pixels"),
+    ],
+)
+def test_what_is_no_picture_fails_its_image_alone(data: bytes, why: str) -> None:
+    """Somebody put it there; whatever it is, its chunk's other images are made."""
+    source = f"inputs/{hashlib.sha256(data).hexdigest()}.png"
+    request = request_of(source, "bad")
+    (item,) = chunk_items(plan(1), 0, [PlannedRequest(index=0, image_count=1, request=request)])
+    with pytest.raises(SampleError, match=f"the picture {source} must be one, got: .*({why})"):
+        with_picture(item.spec, lambda _: data)
