@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tools.chaos.figures import Figure, table
-from tools.chaos.scenarios import fuzz, kills, poison, redis_loss
+from tools.chaos.scenarios import fuzz, kills, poison, redis_loss, rolling
 from tools.chaos.work import Options
 
 pytestmark = pytest.mark.slow
@@ -24,14 +24,15 @@ def options(folder: Path, *, images: int, faults: int) -> Options:
     return Options(folder=folder, seed=SEED, images=images, faults=faults, pause_s=1.0, timeout_s=PATIENCE_S)
 
 
-def test_killed_workers_a_failing_redis_and_poison_cost_no_image(tmp_path: Path) -> None:
-    """Three small fleets at once, since each of them mostly waits: all targets but those of the full size are met."""
+def test_killed_workers_a_failing_redis_poison_and_restarts_cost_no_image(tmp_path: Path) -> None:
+    """Four small fleets at once, since each of them mostly waits: all targets but those of the full size are met."""
     scenarios: dict[str, Callable[[], list[Figure]]] = {
         "kills": lambda: kills.run(options(tmp_path / "kills", images=60, faults=2)),
         "redis": lambda: redis_loss.run(options(tmp_path / "redis", images=80, faults=1)),
         "poison": lambda: poison.run(
             options(tmp_path / "poison", images=24, faults=1), ("sim:nan", "sim:oom", "sim:kill", "sim:hang")
         ),
+        "rolling": lambda: rolling.run(options(tmp_path / "rolling", images=80, faults=2)),
     }
     with ThreadPoolExecutor(len(scenarios)) as pool:
         running = {name: pool.submit(run) for name, run in scenarios.items()}
