@@ -22,31 +22,31 @@ class FleetView:
     cordons: Mapping[str, Cordon]
     workers: Sequence[WorkerReport]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return {
+    def as_json(self, *, in_full: bool = True) -> dict[str, Any]:
+        """Return it for programs; what is out of service alone unless ``in_full``."""
+        out = {"out_of_service": {place: cordon.model_dump() for place, cordon in self.cordons.items()}}
+        reports = {
             "host_reports": [report.model_dump() for report in self.hosts],
-            "out_of_service": {place: cordon.model_dump() for place, cordon in self.cordons.items()},
             "worker_reports": [report.model_dump() for report in self.workers],
         }
+        return {**out, **reports} if in_full else out
 
     def __str__(self) -> str:
         """Return it for a person: what needs one first."""
-        return "\n\n".join(block for block in (_trouble(self), workers_table(self.workers)) if block)
+        return "\n\n".join(block for block in (self.trouble(), workers_table(self.workers)) if block)
 
-
-def _trouble(view: FleetView) -> str:
-    """Return a line for everything that is out of service, and for each device whose process just died."""
-    hosts = {host.host for host in view.hosts}
-    lines = [_out_of_service(place, cordon, hosts) for place, cordon in sorted(view.cordons.items())]
-    for host in view.hosts:
-        for one in host.devices:
-            place = f"{host.host}/{one.device}"
-            if one.state == "restarting":
-                lines.append(f"restarting: {place}, died {one.deaths} times without an image, last: {one.reason}")
-            elif one.state == "out of service" and not {place, host.host} & view.cordons.keys():
-                lines.append(f"out of service: {place}: {one.reason or 'no reason given'}")
-    return "\n".join(lines)
+    def trouble(self) -> str:
+        """Return a line for everything that is out of service, and for each device whose process just died."""
+        hosts = {host.host for host in self.hosts}
+        lines = [_out_of_service(place, cordon, hosts) for place, cordon in sorted(self.cordons.items())]
+        for host in self.hosts:
+            for one in host.devices:
+                place = f"{host.host}/{one.device}"
+                if one.state == "restarting":
+                    lines.append(f"restarting: {place}, died {one.deaths} times without an image, last: {one.reason}")
+                elif one.state == "out of service" and not {place, host.host} & self.cordons.keys():
+                    lines.append(f"out of service: {place}: {one.reason or 'no reason given'}")
+        return "\n".join(lines)
 
 
 def _out_of_service(place: str, cordon: Cordon, hosts: Set[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from ddim_core.errors import BrokerError
 from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
@@ -25,18 +26,24 @@ from producer.progress import RunProgress
 def command(run_url: str | None, *, as_json: bool, with_workers: bool, broker: str | None) -> None:
     """Print how far the run at RUN_URL is. Without Redis, from the store alone.
 
-    Without RUN_URL: what each host and worker on the broker is at, and what is out of service.
+    Without RUN_URL: what each host and worker on the broker is at. What is out of service is said either way.
     """
     connection = Broker(broker)
     status = None if run_url is None else RunProgress(RunFolder(run_url), connection).read()
-    fleet = _fleet(connection) if with_workers or status is None else None
+    in_full = with_workers or status is None
+    fleet = _fleet(connection, in_full=in_full)
     if as_json:
-        click.echo(json.dumps({**(asdict(status) if status else {}), **(fleet.as_json() if fleet else {})}))
+        click.echo(json.dumps({**(asdict(status) if status else {}), **fleet.as_json(in_full=in_full)}))
     else:
-        blocks = [status_table(status)] if status else []
-        click.echo("\n\n".join([*blocks, *([without_controls(str(fleet))] if fleet else [])]))
+        blocks = [status_table(status) if status else "", str(fleet) if in_full else fleet.trouble()]
+        click.echo("\n\n".join(without_controls(block) for block in blocks if block))
 
 
-def _fleet(connection: Broker) -> FleetView:
+def _fleet(connection: Broker, *, in_full: bool) -> FleetView:
     fleet = Fleet(connection)
-    return FleetView(fleet.hosts(), fleet.cordons(), connection.workers())
+    try:
+        return FleetView(fleet.hosts(), fleet.cordons(), connection.workers() if in_full else [])
+    except BrokerError:
+        if in_full:
+            raise
+        return FleetView([], {}, [])  # the run's own status needs no Redis

@@ -114,6 +114,7 @@ def test_a_device_that_keeps_dying_is_given_up_and_its_neighbour_goes_on(
     send(redis_server, folder)
     wait_for(lambda: folder.read_manifest() is not None, PATIENCE_S, workers.text)
     assert {record.device for record in folder.records()} == {"sim:0"}
+    assert f"\n\nout of service: {HOST}/sim:1 since" in fleet("status", folder.url).stdout
     assert fleet("uncordon", f"{HOST}/sim:1").returncode == 0
     workers.wait_ready(3)
 
