@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from ddim_core.contracts.hosts import Cordon, DeviceReport, HostReport, HostState
+from ddim_core.contracts.hosts import Cordon, DeviceReport, DeviceState, HostReport, HostState
 from ddim_core.errors import HostError, InputError
 from ddim_core.version import __version__
 from workers.board import Board
@@ -91,15 +91,14 @@ class Launcher:
         )
 
     def _report_of(self, child: Child) -> DeviceReport:
-        cordon = self.cordons.of_device(child.label)
-        deaths, reason = child.restarts.deaths, "" if cordon is None else cordon.reason
-        if child.process is not None:
-            return DeviceReport(
-                device=child.label, state="draining" if child.urgency else "serving", deaths=deaths, reason=reason
-            )
-        if cordon is None and self._has_served and not child.unusable and not self._urgency:
-            return DeviceReport(device=child.label, state="restarting", deaths=deaths, reason=child.last_end)
-        return DeviceReport(device=child.label, state="out of service", deaths=deaths, reason=reason or child.last_end)
+        cordon = self.cordons.of_device(child.label) or (None if self._has_served else self.cordons.of_host())
+        state: DeviceState = "draining" if child.urgency else "serving"
+        reason = "" if cordon is None else cordon.reason
+        if child.process is None:
+            reason = reason or child.last_end
+            gone = cordon is not None or child.unusable or self._urgency
+            state = "out of service" if gone else "restarting" if child.restarts.deaths else "starting"
+        return DeviceReport(device=child.label, state=state, deaths=child.restarts.deaths, reason=reason)
 
     def _on_signal(self, number: int, _: object) -> None:
         self._ask_to_end(min(self._urgency + 1, KILL), {"signal": number})

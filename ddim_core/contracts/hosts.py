@@ -38,8 +38,8 @@ class Cordon(BaseModel):
     """Whether what is in hand shall be given back at once instead of being finished."""
 
 
-DeviceState: TypeAlias = Literal["serving", "restarting", "draining", "out of service"]
-"""Of a device: it has a process; its process died and another is started after a pause; its process finishes what it
+DeviceState: TypeAlias = Literal["starting", "serving", "restarting", "draining", "out of service"]
+"""Of a device: it is about to get a process; it has one; its process died and another is started after a pause; its process finishes what it
 has in hand and ends; it gets no process until somebody puts it back."""
 HostState: TypeAlias = Literal["serving", "draining", "out of service"]
 

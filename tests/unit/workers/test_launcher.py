@@ -95,6 +95,12 @@ def test_a_child_that_keeps_dying_is_started_ever_more_slowly_and_then_given_up(
     assert device.reason == f"its process died {MAX_DEATHS} times without an image, last: exit code 2"
 
 
+def test_a_device_is_starting_until_it_has_a_process() -> None:
+    """Who looks in that moment must not take it for one that was given up."""
+    supervisor = Launcher([child()], AWAY)
+    assert [one.state for one in supervisor.report().devices] == ["starting"]
+
+
 def test_a_device_that_was_given_up_is_not_started_until_its_mark_is_gone() -> None:
     """Then it begins without a history."""
     one = Noting(child().settings)
