@@ -39,8 +39,8 @@ class Cordon(BaseModel):
 
 
 DeviceState: TypeAlias = Literal["starting", "serving", "restarting", "draining", "out of service"]
-"""Of a device: it is about to get a process; it has one; its process died and another is started after a pause; its process finishes what it
-has in hand and ends; it gets no process until somebody puts it back."""
+"""Of a device: it is about to get a process; it has one; its process died and another is started after a pause; its
+process finishes what it has in hand and ends; it gets no process until somebody puts it back."""
 HostState: TypeAlias = Literal["serving", "draining", "out of service"]
 
 
