@@ -60,7 +60,7 @@ class Fleet:
         return {host.host for host in hosts} | {f"{host.host}/{one.device}" for host in hosts for one in host.devices}
 
     def serving(self, place: str) -> list[str]:
-        """Return what still runs there: devices whose process has not ended, and workers with what they hold."""
+        """Return what runs there, or will in a moment: devices with a process, and workers with what they hold."""
         host, _, device = place.partition("/")
         workers = [one for one in self._broker.workers() if one.host == host and device in ("", one.device)]
         devices = {
@@ -68,7 +68,7 @@ class Fleet:
             for report in self.hosts()
             if report.host == host
             for one in report.devices
-            if one.state in ("serving", "draining") and device in ("", one.device)
+            if one.state not in ("ended", "out of service") and device in ("", one.device)
         }
         silent = devices - {one.device for one in workers}
         return sorted([*(f"{host}/{name}" for name in silent), *map(_with_chunks, workers)])

@@ -57,6 +57,15 @@ class CancelWatch:
         for _, stop in watched:
             stop(why)
 
+    def check(self) -> None:
+        """Return if something may begin.
+
+        Raises:
+            FleetError: What everything was stopped with.
+        """
+        if self._ends is not None:
+            raise self._ends
+
     def look(self) -> None:
         """Look once at each run in hand.
 

@@ -183,9 +183,12 @@ class ChunkWorker:
             extra={"action": "chunk_given_back", "chunk": message.chunk, "error": repr(exc)},
         )
         pause_s = PAUSE_S
-        if isinstance(exc, StorageError) and self._is_listed(message, tally):
-            pause_s = self.stores.failed(message.run_url, exc)
-            self.stores.ask(message.run_url)
+        if isinstance(exc, StorageError):
+            if self._is_listed(message, tally):
+                pause_s = self.stores.failed(message.run_url, exc)
+                self.stores.ask(message.run_url)
+            else:
+                tally.put_down(message.chunk)
         tally.give_back(message.chunk, pause_s)
 
     def _is_listed(self, message: ChunkMessage, tally: Tally) -> bool:
@@ -244,6 +247,7 @@ class ChunkWorker:
         if broken := list(self.limits.run_faults(plan.request_count, plan.image_count)):
             raise LimitExceededError("; ".join(broken))
         careful = attempt.number >= CAREFUL_FROM_ATTEMPT or kept.is_retry
+        self.cancels.check()
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
             self.samplers.prepare(loaded, plan, self.limits)

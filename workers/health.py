@@ -40,6 +40,11 @@ class HealthWatch:
         self.unfit: Mapping[str, str] = {}
         """What ``npu-smi`` says of each device that shall not be served."""
 
+    def taken_out(self, label: str) -> None:
+        """Forget what was seen of a device: once somebody puts it back, two new looks decide."""
+        self._bad[label] = 0
+        self.unfit = {other: state for other, state in self.unfit.items() if other != label}
+
     def look(self) -> None:
         """Look once."""
         try:

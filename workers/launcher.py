@@ -42,6 +42,7 @@ class Launcher:
         self._board = board
         self._health = health
         self._urgency = 0
+        self._signals = 0
         self._has_served = False
         self.cordons = Cordons(board, socket.gethostname(), os.getpid(), self.report)
 
@@ -96,12 +97,14 @@ class Launcher:
         reason = "" if cordon is None else cordon.reason
         if child.process is None:
             reason = reason or child.last_end
-            gone = cordon is not None or child.unusable or self._urgency
-            state = "out of service" if gone else "restarting" if child.restarts.deaths else "starting"
+            state = "restarting" if child.restarts.deaths else "starting"
+            if cordon is not None or child.unusable or self._urgency:
+                state = "ended" if cordon is None and not child.unusable else "out of service"
         return DeviceReport(device=child.label, state=state, deaths=child.restarts.deaths, reason=reason)
 
     def _on_signal(self, number: int, _: object) -> None:
-        self._ask_to_end(min(self._urgency + 1, KILL), {"signal": number})
+        self._signals += 1
+        self._ask_to_end(min(max(self._urgency, self._signals), KILL), {"signal": number})
 
     def _ask_to_end(self, urgency: int, why: dict[str, object]) -> None:
         self._urgency = urgency
@@ -119,8 +122,10 @@ class Launcher:
             self._ask_to_end(urgency, {"reason": cordon.reason})
 
     def _put_out_unfit(self) -> None:
-        for label, health in (self._health.unfit if self._health else {}).items():
-            self._put_out(label, f"npu-smi says that it is {health}")
+        if self._health is not None:
+            for label, health in list(self._health.unfit.items()):
+                self._put_out(label, f"npu-smi says that it is {health}")
+                self._health.taken_out(label)
 
     def _put_out(self, label: str, reason: str) -> None:
         if self.cordons.of_device(label) is None and any(child.label == label for child in self._children):

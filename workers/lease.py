@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 _NOTE = "redis.call('sadd', KEYS[2], ARGV[3]) redis.call('expire', KEYS[2], ARGV[4])"
 _TAKE = f"""
-if not redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 0 end
+local taken = redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+if not taken and redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 if KEYS[2] then {_NOTE} end
 return 1
 """
@@ -36,6 +37,11 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 def claim(board: Board, key: str, holder: str, lease_s: float) -> bool:
     """Take, or renew, a lease that nothing else renews; return whether ``holder`` has it. Without Redis nobody has."""
     return bool(board.ask(lambda redis: redis.eval(_RENEW, 1, key, holder, str(int(lease_s * 1000))), otherwise=0))
+
+
+def let_go(board: Board, key: str, holder: str) -> None:
+    """Release a lease that ``claim`` took, unless another holder has it by now."""
+    board.ask(lambda redis: redis.eval(_RELEASE, 1, key, holder), otherwise=0)
 
 
 def release_all(board: Board, holder: str) -> int:

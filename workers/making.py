@@ -129,7 +129,7 @@ class ChunkMaker:
     def _encode_later(self, item: ChunkItem, sampled: Future[SampledImage], made: Future[Made]) -> None:
         """Leave the sampler's thread at once: it has a device to feed."""
         self._submitted.discard(sampled)
-        self.on_device.remove()
+        self.on_device.remove(device_failed=_is_of_device(sampled))
         try:
             self.encoders.submit(self._complete, item, sampled, made)
         except RuntimeError as exc:  # the encoders were shut down
@@ -191,7 +191,8 @@ class ChunkMaker:
         return file_entry(path, data)
 
     def _read(self, path: str) -> bytes:
-        return self.stores.insist(self.folder.url, lambda: self.folder.store.get(path), self._has_ended)
+        url, store = self.folder.url, self.folder.store
+        return self.stores.insist(url, lambda: store.get(path), self._has_ended, size_bytes=None)
 
     def _write(self, path: str, data: bytes) -> None:
         """Write an image for as long as it takes: it is made, and the sampler waits meanwhile for want of room."""
@@ -201,3 +202,7 @@ class ChunkMaker:
 
     def _has_ended(self) -> bool:
         return self._ended_by is not None
+
+
+def _is_of_device(sampled: Future[SampledImage]) -> bool:
+    return not sampled.cancelled() and isinstance(sampled.exception(), DeviceError)

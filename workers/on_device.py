@@ -4,13 +4,46 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from ddim_core.errors import FleetError
 from workers.suspects import Suspects
 
 RETRY_S = 1.0
+
+
+class Trying:
+    """The notes on images that are on the device, to be taken back when they have left it."""
+
+    def __init__(self, suspects: Suspects, images: Sequence[str], unknown: Collection[str]) -> None:
+        """The notes were made; nothing is taken back yet."""
+        self._suspects, self._images, self._unknown = suspects, images, unknown
+        self._left = len(images)
+        self._device_failed = False
+        self._taken_back = threading.Lock()
+        self._excusing: threading.Thread | None = None
+
+    def came_back(self, *, device_failed: bool) -> None:
+        """Take the notes back with the last image, in a thread of its own: who calls has a device to feed."""
+        self._left -= 1
+        self._device_failed |= device_failed
+        if self._left == 0 and not self._device_failed:
+            self._excusing = threading.Thread(target=self._excuse, name="trial", daemon=True)
+            self._excusing.start()
+
+    def excuse(self) -> None:
+        """Take the notes back, unless that was done."""
+        self._excuse()
+
+    def join(self) -> None:
+        """Wait until what was begun is done, before other notes are made."""
+        if self._excusing is not None:
+            self._excusing.join()
+
+    def _excuse(self) -> None:
+        if self._taken_back.acquire(blocking=False):  # and never released: once is enough
+            self._suspects.excuse(self._images, self._unknown)
 
 
 class OnDevice:
@@ -22,6 +55,7 @@ class OnDevice:
         self._lock = threading.Lock()
         self._count = 0
         self._alone: tuple[Suspects, str] | None = None
+        self._trial: Trying | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -33,20 +67,30 @@ class OnDevice:
         with self._lock:
             self._count += 1
 
-    def remove(self) -> None:
-        """Count one that came back, whatever came of it."""
+    def remove(self, *, device_failed: bool = False) -> None:
+        """Count one that came back, whatever came of it; when the last one on trial has, the device survived them.
+
+        What comes after that, encoding and a store that may be away, is held against no image.
+        """
         with self._lock:
             self._count -= 1
+            if self._trial is not None:
+                self._trial.came_back(device_failed=device_failed)
 
     @contextmanager
-    def on_trial(self, suspects: Suspects, images: Sequence[str]) -> Iterator[None]:
-        """Say that these images, and no others, are on the device; one trial at a time."""
+    def on_trial(self, suspects: Suspects, images: Sequence[str], unknown: Collection[str] = ()) -> Iterator[Trying]:
+        """Say that these images, and no others, are on the device; one trial at a time.
+
+        ``unknown``: those of them of which nothing was known before.
+        """
         self._begin_trial()
         self._alone = (suspects, images[0]) if len(images) == 1 else None
+        self._trial = trial = Trying(suspects, images, unknown)
         try:
-            yield
+            yield trial
         finally:
-            self._alone = None
+            self._alone = self._trial = None
+            trial.join()
 
     def accuse(self, reason: FleetError, patience_s: float) -> bool:
         """Note that the image that is alone on the device, if one is, cannot be made; return whether that is noted.

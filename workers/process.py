@@ -208,16 +208,19 @@ class WorkerProcess:
         counters = self._samplers.counters()
         self._watchdog.check(
             on_device=self._chunks.on_device.is_busy and not self._samplers.is_warming_up,
-            busy=self._loads or bool(self._leases.held()),
+            busy=self._loads or bool(self._leases.chunks()),  # a manifest may take its time
             received=self._chunks.received,
             done=self._meter.total + counters.steps + counters.graphs,
         )
 
     def _give_up_device(self) -> None:
-        """End the process at once; the image that is alone on the device, if one is, is what it hangs on."""
+        """End the process at once; the image that is alone on the device, if one is, is what it hangs on.
+
+        One that has come back, and waits for its store, is not.
+        """
         timeout_s = self._settings.stall_timeout_s
         reason = DeadlineExceededError(f"the device stood still for {timeout_s:g} s with this image alone on it")
-        if self._chunks.on_device.accuse(reason, _NOTE_PATIENCE_S):
+        if self._chunks.on_device.is_busy and self._chunks.on_device.accuse(reason, _NOTE_PATIENCE_S):
             log.error("an image made the device stand still", extra={"action": "image_stuck"})
         _abort()
 

@@ -15,7 +15,7 @@ from itertools import islice
 from ddim_core.contracts.queue import RECONCILER_LOCK, RUNS_KEY, ChunkMessage, FinishMessage, RunKeys
 from ddim_core.errors import InputError, RunNotFoundError, StorageError
 from workers.board import Board
-from workers.lease import claim
+from workers.lease import claim, let_go
 from workers.outbox import Outbox
 from workers.queue_view import Queued, QueueView
 from workers.runs import OpenRun, Runs
@@ -122,14 +122,14 @@ class Reconciler:
             self._reconcile(self._runs.open(url, run_id), watch, queued)
         except (InputError, StorageError) as exc:
             # Another host may see the store that this one does not: let it have the lock for a round.
-            self._board.ask(lambda redis: redis.delete(RECONCILER_LOCK), otherwise=0)
+            let_go(self._board, RECONCILER_LOCK, self._worker_id)
             self._rest = True
             self._forget_if_gone(url, run_id, exc)
             watch.unseen_rounds += isinstance(exc, RunNotFoundError)
             if watch.unseen_rounds in (1, UNSEEN_ROUNDS):
                 log.warning("a run cannot be seen from here", extra={"action": "run_unseen", "error": str(exc)})
             if watch.unseen_rounds >= UNSEEN_ROUNDS:  # whoever does see it lists it again
-                self._board.ask(lambda redis: redis.hdel(RUNS_KEY, run_id), otherwise=0)
+                Tally(self._board, run_id).forget()
 
     def _reconcile(self, run: OpenRun, watch: Watch, queued: Queued | None) -> None:
         whereabouts = Whereabouts(self._board, run.plan.run_id)

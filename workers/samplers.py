@@ -117,8 +117,12 @@ class Samplers:
             self._wait_for_turn(model, alone)
             if self._loaded is None or self._digest != model.digest:
                 self._unload()
-                with self._warm_up():
-                    self._loaded = _timed(load, model)
+                try:
+                    with self._warm_up():
+                        self._loaded = _timed(load, model)
+                except Exception:
+                    self._changed.notify_all()  # whoever let this one go first has its turn now
+                    raise
                 self._digest = model.digest
             self._users += 1
             self._lent_alone = alone

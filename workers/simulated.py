@@ -42,14 +42,13 @@ OOM_PROMPT = "sim:oom"
 BREAK_PROMPT = "sim:break"
 """A prompt that begins so breaks the device: every sample in the batch fails with it."""
 KILL_PROMPT = "sim:kill"
-"""A prompt that begins so kills the process."""
-NOISE_PROMPT = "sim:noise"
-"""A prompt that begins so gives a picture that does not compress, so that a run is as large as one of photographs."""
 """A prompt that begins so kills the process, as the kernel does when memory runs out."""
 SEGV_PROMPT = "sim:segv"
 """A prompt that begins so ends the process by a segmentation fault."""
 HANG_PROMPT = "sim:hang"
 """A prompt that begins so stops the device for ever."""
+NOISE_PROMPT = "sim:noise"
+"""A prompt that begins so gives a picture that does not compress, so that a run is as large as one of photographs."""
 
 log = logging.getLogger(__name__)
 

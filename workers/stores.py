@@ -108,7 +108,12 @@ class StoreWatch:
             log.info("a store works again", extra={"action": "store_back", "store": run_url, "seconds": seconds})
 
     def insist(
-        self, run_url: str, act: Callable[[], Result], given_up: Callable[[], bool] = _never, *, size_bytes: int = 0
+        self,
+        run_url: str,
+        act: Callable[[], Result],
+        given_up: Callable[[], bool] = _never,
+        *,
+        size_bytes: int | None = 0,
     ) -> Result:
         """Return what ``act`` brings, and have it try again for as long as ``PATIENCE_S`` while the store fails.
 
@@ -116,7 +121,8 @@ class StoreWatch:
             run_url: The run in that store.
             act: Safe to repeat, and to interrupt anywhere.
             given_up: Whether nobody wants it done any more.
-            size_bytes: About as much as ``act`` writes, which the store must take before anything new is begun.
+            size_bytes: About as much as ``act`` writes, which the store must take before anything new is begun;
+                None: it only reads, which says nothing of a store that takes no writes.
 
         Raises:
             StorageError: The store still fails, ``given_up`` says so, or the process ends.
@@ -130,13 +136,14 @@ class StoreWatch:
                 now = time.monotonic()
                 until = until or now + self._patience_s
                 if now >= until or self._ended(given_up) or not _names_a_store(run_url):
-                    self._probe_with(run_url, size_bytes)
+                    self._probe_with(run_url, size_bytes or 0)
                     raise
                 self._wait_for_turn(run_url, until, given_up)
                 if self._ended(given_up):
                     raise
             else:
-                self.worked(run_url)
+                if size_bytes is not None:
+                    self.worked(run_url)
                 return result
 
     def hold_off(self, run_url: str, seconds: float) -> None:

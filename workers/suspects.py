@@ -7,12 +7,12 @@ be lost with Redis: then the search for the culprit begins anew, at the cost of 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
 
-from ddim_core.contracts.queue import RunKeys
+from ddim_core.contracts.queue import NOTES_S, RunKeys
 from ddim_core.errors import DeadlineExceededError, DeviceError, FleetError, WorkerLostError
 from workers.board import Board
 
@@ -74,21 +74,36 @@ class Suspects:
                 for image in images:
                     pipe.hincrby(self._keys.suspects, image, 1)
                 pipe.hdel(self._keys.reasons, *images)
-                return [int(count) for count in pipe.execute()[:-1]]
+                pipe.expire(self._keys.suspects, NOTES_S)
+                return [int(count) for count in pipe.execute()[: len(images)]]
 
         return self._board.ask(note, otherwise=[1] * len(images))
 
     def acquit(self, images: Sequence[str]) -> None:
         """Note that device and process have outlived the images."""
-        self._board.ask(lambda redis: redis.hset(self._keys.suspects, mapping=dict.fromkeys(images, 0)), otherwise=0)
 
-    def excuse(self, images: Sequence[str]) -> None:
-        """Take the last note back: what came was no fault of the images, and says nothing for them either."""
+        def note(redis: Redis) -> None:
+            with redis.pipeline() as pipe:
+                pipe.hset(self._keys.suspects, mapping=dict.fromkeys(images, 0))
+                pipe.expire(self._keys.suspects, NOTES_S)
+                pipe.execute()
+
+        self._board.ask(note, otherwise=None)
+
+    def excuse(self, images: Sequence[str], unknown: Collection[str] = ()) -> None:
+        """Take the last note back: what came was no fault of the images, and says nothing for them either.
+
+        Of those that were ``unknown`` before, nothing is known again.
+        """
 
         def note(redis: Redis) -> None:
             with redis.pipeline() as pipe:
                 for image in images:
-                    pipe.hincrby(self._keys.suspects, image, -1)
+                    if image in unknown:
+                        pipe.hdel(self._keys.suspects, image)
+                    else:
+                        pipe.hincrby(self._keys.suspects, image, -1)
+                pipe.expire(self._keys.suspects, NOTES_S)
                 pipe.execute()
 
         self._board.ask(note, otherwise=None)
@@ -107,6 +122,8 @@ class Suspects:
                 pipe.hset(self._keys.reasons, image, json.dumps([reason.code, str(reason)]))
                 if proven:
                     pipe.hset(self._keys.suspects, image, LIMIT)
+                for key in (self._keys.reasons, self._keys.suspects):
+                    pipe.expire(key, NOTES_S)
                 pipe.execute()
             return True
 

@@ -46,7 +46,7 @@ class Tally:
                 pipe.delete(self.keys.requeued(chunk))
                 for key in self.keys.lasting():
                     pipe.expire(key, NOTES_S)
-                return int(pipe.execute()[1])
+                return max(1, int(pipe.execute()[1]))  # less if Redis lost a count that was taken back then
 
         return self._board.ask(note, otherwise=1)
 
@@ -60,11 +60,22 @@ class Tally:
 
     def excuse(self, chunk: int) -> None:
         """Take an attempt back that failed for a reason that is not the chunk's."""
-        self._board.ask(lambda redis: redis.hincrby(self.keys.attempts, str(chunk), -1), otherwise=0)
+        self._count(self.keys.attempts, chunk, -1)
 
     def fail(self, chunk: int) -> int:
         """Note that an attempt failed as a whole; return how often that has happened, this time included."""
-        return self._board.ask(lambda redis: int(redis.hincrby(self.keys.failures, str(chunk), 1)), otherwise=1)
+        return self._count(self.keys.failures, chunk, 1)
+
+    def _count(self, key: str, chunk: int, by: int) -> int:
+        """Count, in a hash that expires: the run's notes may have been dropped meanwhile."""
+
+        def note(redis: Redis) -> int:
+            with redis.pipeline() as pipe:
+                pipe.hincrby(key, str(chunk), by)
+                pipe.expire(key, NOTES_S)
+                return int(pipe.execute()[0])
+
+        return self._board.ask(note, otherwise=1)
 
     def put_down(self, chunk: int) -> None:
         """Note that no worker is at the chunk, and that nobody need follow: it was queued, or is not to be made."""
@@ -74,7 +85,7 @@ class Tally:
         """Leave the chunk to the reconciler, which shall not queue it again for ``pause_s``."""
 
         def note(redis: Redis) -> None:
-            redis.set(self.keys.requeued(chunk), "pause", px=int(pause_s * 1000))
+            redis.set(self.keys.requeued(chunk), "pause", px=max(1, int(pause_s * 1000)))
 
         self._board.ask(note, otherwise=None)
 

@@ -45,23 +45,23 @@ class Trial:
             if known[item.key].is_proven:
                 self._rows[item.key] = self.maker.fail(item, known[item.key].error())
         for group in _groups(items, known, self.group_size):
-            self._try(group)
+            self._try(group, [item.key for item in group if known[item.key].count is None])
         return [self._rows[key] for key in keys]
 
-    def _try(self, group: Sequence[ChunkItem]) -> None:
+    def _try(self, group: Sequence[ChunkItem], unknown: Sequence[str]) -> None:
         images = [item.key for item in group]
         counts = self.suspects.suspect(images)
         alone = len(group) == 1
-        try:
-            with self.on_device.on_trial(self.suspects, images):
+        with self.on_device.on_trial(self.suspects, images, unknown) as trying:
+            try:
                 made = self.maker.make(group, fails_device=alone and counts[0] >= LIMIT)
-        except DeviceError as exc:
-            if alone:
-                self.suspects.accuse(images[0], exc)
-            raise SuspectedError(str(exc)) from exc
-        except Exception:
-            self.suspects.excuse(images)
-            raise
+            except DeviceError as exc:
+                if alone:
+                    self.suspects.accuse(images[0], exc)
+                raise SuspectedError(str(exc)) from exc
+            except Exception:
+                trying.excuse()
+                raise
         self._settle(made)
 
     def _settle(self, made: Sequence[Made]) -> None:

@@ -61,7 +61,7 @@ class Whereabouts:
             with redis.pipeline(transaction=False) as pipe:
                 for chunk in chunks:
                     pipe.exists(self._keys.lease(chunk))
-                    pipe.set(self._keys.requeued(chunk), "queued", nx=True, px=int(pause_s * 1000))
+                    pipe.set(self._keys.requeued(chunk), "queued", nx=True, px=max(1, int(pause_s * 1000)))
                 found = pipe.execute()
             return [
                 chunk for chunk, leased, is_ours in zip(chunks, found[0::2], found[1::2], strict=True)

@@ -38,9 +38,10 @@ class Cordon(BaseModel):
     """Whether what is in hand shall be given back at once instead of being finished."""
 
 
-DeviceState: TypeAlias = Literal["starting", "serving", "restarting", "draining", "out of service"]
+DeviceState: TypeAlias = Literal["starting", "serving", "restarting", "draining", "ended", "out of service"]
 """Of a device: it is about to get a process; it has one; its process died and another is started after a pause; its
-process finishes what it has in hand and ends; it gets no process until somebody puts it back."""
+process finishes what it has in hand and ends; it has ended, like its host's others; it gets no process until somebody
+puts it back."""
 HostState: TypeAlias = Literal["serving", "draining", "out of service"]
 
 

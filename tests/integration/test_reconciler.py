@@ -45,6 +45,7 @@ from workers.chunk import MAX_ATTEMPTS, ChunkWorker
 from workers.finish import Finisher
 from workers.lease import Leases, release_all
 from workers.logs import KeyValueFormatter
+from workers.on_device import OnDevice
 from workers.outbox import Outbox
 from workers.presence import Meter
 from workers.queue_view import QueueView, named_chunk
@@ -53,7 +54,7 @@ from workers.runs import Runs
 from workers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
 from workers.suspects import LIMIT, Suspects
-from workers.tally import REFUSALS_EACH, REFUSED_FOR_S
+from workers.tally import REFUSALS_EACH, REFUSED_FOR_S, Tally
 from workers.tasks import make_app
 from workers.whereabouts import LOOKS_APART_S, MISSING_S, Whereabouts
 
@@ -819,3 +820,58 @@ def test_nothing_is_begun_while_the_store_is_away(bench: Bench, folder: RunFolde
     bench.chunks.stores.worked(folder.url)
     bench.chunks.sample(message(folder, 0))
     assert folder.committed_chunks() == {0}
+
+
+def test_notes_taken_back_after_a_run_was_dropped_do_not_stay_for_ever(
+    bench: Bench, folder: RunFolder
+) -> None:
+    """A chunk may be in hand when its cancelled run is forgotten; nobody would delete its notes again."""
+    tally, run_keys = Tally(bench.board, folder.read_plan().run_id), keys(folder)
+    tally.excuse(0)
+    tally.fail(0)
+    suspects = Suspects(bench.board, run_keys)
+    suspects.suspect(["a", "b"])
+    suspects.excuse(["a"])
+    suspects.acquit(["b"])
+    suspects.accuse("a", DeviceError("it broke"), proven=True)
+    notes = (run_keys.attempts, run_keys.failures, run_keys.suspects, run_keys.reasons)
+    assert all(bench.redis.ttl(key) > 0 for key in notes)
+
+
+def test_a_count_that_redis_lost_in_between_never_falls_below_one(bench: Bench, folder: RunFolder) -> None:
+    """Rows count attempts from one, and pauses are times of it."""
+    tally = Tally(bench.board, folder.read_plan().run_id)
+    tally.excuse(0)
+    assert tally.begin(0) == 1
+    tally.give_back(0, 0.0)  # which Redis would refuse as it stands
+
+
+def test_images_that_came_back_are_not_held_up_to_the_kill_of_a_worker_that_writes(
+    bench: Bench, folder: RunFolder
+) -> None:
+    """Their device has survived them; the store may be away for minutes after that."""
+    suspects, on_device = Suspects(bench.board, keys(folder)), OnDevice()
+    suspects.suspect(["a", "b"])
+    suspects.acquit(["b"])
+    suspects.suspect(["b"])
+    with on_device.on_trial(suspects, ["a", "b"], unknown=["a"]) as trying:
+        for _ in range(2):
+            on_device.add()
+        on_device.remove()
+        assert [one.count for one in suspects.of(["a", "b"])] == [1, 1]
+        on_device.remove()
+        trying.join()
+        assert [one.count for one in suspects.of(["a", "b"])] == [None, 0]
+        trying.excuse()  # when the attempt ends for want of a store
+    assert [one.count for one in suspects.of(["a", "b"])] == [None, 0]
+
+
+def test_images_stay_suspected_when_the_device_failed_with_one(bench: Bench, folder: RunFolder) -> None:
+    """Which of them it was is not known yet."""
+    suspects, on_device = Suspects(bench.board, keys(folder)), OnDevice()
+    suspects.suspect(["a", "b"])
+    with on_device.on_trial(suspects, ["a", "b"], unknown=["a", "b"]):
+        for failed in (True, False):
+            on_device.add()
+            on_device.remove(device_failed=failed)
+    assert [one.count for one in suspects.of(["a", "b"])] == [1, 1]

@@ -125,6 +125,9 @@ def test_an_npu_that_is_not_healthy_is_drained(listening: Listening) -> None:
         assert listening.sent == sent
     (device,) = supervisor.report().devices
     assert (device.state, device.reason) == ("draining", "npu-smi says that it is Critical")
+    supervisor.cordons._unsent.clear()  # somebody puts it back: only two new looks take it out again
+    supervisor._tend()
+    assert supervisor.cordons.of_device("sim:0") is None
 
 
 def test_a_host_that_is_drained_by_command_ends_and_one_that_was_does_not_begin() -> None:
@@ -225,6 +228,24 @@ def test_signals_drain_then_give_back_then_kill(listening: Listening) -> None:
             assert supervisor._tend()
         assert listening.urgency == urgency
     assert listening.sent == [signal.SIGTERM, GIVE_BACK_SIGNAL, signal.SIGKILL]
+
+
+def test_the_first_signal_after_a_command_to_drain_hurries_nobody(listening: Listening) -> None:
+    """Service managers send one to whatever ends by itself."""
+    supervisor = Launcher([listening], AWAY)
+    supervisor._ask_to_end(FINISH, {"reason": "drained by command"})
+    supervisor._on_signal(signal.SIGTERM, None)
+    assert supervisor._urgency == FINISH
+    supervisor._on_signal(signal.SIGTERM, None)
+    assert supervisor._urgency == GIVE_BACK
+
+
+def test_a_device_whose_host_ends_has_ended_too_and_needs_nobody() -> None:
+    """It is not out of service."""
+    one = child()
+    supervisor = Launcher([one], AWAY)
+    supervisor._on_signal(signal.SIGTERM, None)
+    assert [device.state for device in supervisor.report().devices] == ["ended"]
 
 
 def test_a_process_that_does_not_end_in_its_time_is_killed(listening: Listening) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +63,12 @@ class Remembered(Suspects):
         """Set to 0."""
         self.counts |= dict.fromkeys(images, 0)
 
-    def excuse(self, images: Sequence[str]) -> None:
-        """Take one from each."""
+    def excuse(self, images: Sequence[str], unknown: Collection[str] = ()) -> None:
+        """Take one from each, or all that is known."""
         for image in images:
             self.counts[image] -= 1
+            if image in unknown:
+                del self.counts[image]
 
     def accuse(self, image: str, reason: FleetError, *, proven: bool = False) -> bool:
         """Keep the reason."""
@@ -194,7 +196,7 @@ def test_what_is_no_images_fault_is_held_against_none(fleet: Fleet) -> None:
     for _ in range(2 * LIMIT):
         with pytest.raises(StorageError):
             fleet.attempt(raises(StorageError("away"), 0, 1))
-    assert set(fleet.suspects.counts.values()) == {0}
+    assert fleet.suspects.counts == {}
 
 
 @pytest.mark.parametrize("error", [SampleError("bad"), OutOfMemoryError("no room")])
