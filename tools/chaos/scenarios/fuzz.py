@@ -28,8 +28,8 @@ UNFORESEEN = re.compile(r"Traceback|fault of the program|nobody foresaw|Unrecove
 PLAN_EVERY = 10
 """Of so many inputs one is a plan, which costs a worker more than the others together."""
 PLANS_KEPT = 20
-_NAMED = re.compile(r"inputs/plans/run-\d+/images/escape~[0-9a-f]{16}_\d+\.png")
-"""The name that an image of such an id has where it belongs."""
+_NAMED = re.compile(r"inputs/plans/run-\d+/images/escape~[0-9a-f]{16}_\d+\.png(#\d+)?")
+"""The name that an image of such an id has where it belongs, and while it is being written there."""
 _QUEUES = ("ddim-fleet.high", "ddim-fleet", "ddim-fleet.low")
 _COMMANDS = (["status"], ["verify"], ["failed"], ["resume"], ["report"])
 _REQUEST = {"custom_id": "a", "prompt": "a red leaf", "seed": 7, "num_inference_steps": 5, "height": 32, "width": 32}
