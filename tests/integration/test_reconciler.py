@@ -822,9 +822,7 @@ def test_nothing_is_begun_while_the_store_is_away(bench: Bench, folder: RunFolde
     assert folder.committed_chunks() == {0}
 
 
-def test_notes_taken_back_after_a_run_was_dropped_do_not_stay_for_ever(
-    bench: Bench, folder: RunFolder
-) -> None:
+def test_notes_taken_back_after_a_run_was_dropped_do_not_stay_for_ever(bench: Bench, folder: RunFolder) -> None:
     """A chunk may be in hand when its cancelled run is forgotten; nobody would delete its notes again."""
     tally, run_keys = Tally(bench.board, folder.read_plan().run_id), keys(folder)
     tally.excuse(0)
