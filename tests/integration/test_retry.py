@@ -253,7 +253,8 @@ def test_workers_make_failed_images_again_after_a_kill_and_a_loss_of_redis(
     run.resume()
     status = run.wait(timeout_s=120)
     assert (status.images_made, status.images_failed) == (18, 6)  # they fail by their prompt
-    assert {row.attempts for row in folder.records() if row.status == FAILED} == {2}
+    # Three, where the killed command's order had been carried out already when the next one was given.
+    assert {row.attempts for row in folder.records() if row.status == FAILED} <= {2, 3}
     assert all(folder.store.get(part_path(chunk)) != part for chunk, part in parts.items())
     assert list(RunCheck(folder).faults()) == []
 
