@@ -16,9 +16,12 @@ from ddim_core.contracts.queue import NOTES_S, RunKeys
 from ddim_core.errors import DeadlineExceededError, DeviceError, FleetError, WorkerLostError
 from workers.board import Board
 
-LIMIT = 3
-"""How often the device or the process must have failed with an image on it, before that is a failed row: once in a
-small group, then twice alone. A person, a host or the kernel may kill a process at any time, whatever it is making."""
+LIMIT = 5
+"""How often the process must have died with an image on the device, before that is a failed row: once in a small group,
+then four times alone. A person, a host or the kernel may kill a process at any time, whatever it is making: with three,
+one of 2,000 images was a failed row after a hundred random kills, in one of four tries."""
+BREAKS = 3
+"""How often, where the last time the device said itself that it failed, with the image alone on it."""
 
 _REASONS: tuple[type[FleetError], ...] = (DeviceError, DeadlineExceededError)
 

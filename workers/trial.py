@@ -15,7 +15,7 @@ from ddim_core.errors import DeviceError, SuspectedError
 from workers.making import ChunkMaker
 from workers.on_device import OnDevice
 from workers.records import Made
-from workers.suspects import LIMIT, Suspects, Suspicion
+from workers.suspects import BREAKS, LIMIT, Suspects, Suspicion
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Trial:
         alone = len(group) == 1
         with self.on_device.on_trial(self.suspects, images, unknown) as trying:
             try:
-                made = self.maker.make(group, fails_device=alone and counts[0] >= LIMIT)
+                made = self.maker.make(group, fails_device=alone and counts[0] >= BREAKS)
             except DeviceError as exc:
                 if alone:
                     self.suspects.accuse(images[0], exc)

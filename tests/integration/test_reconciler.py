@@ -53,7 +53,7 @@ from workers.reconciler import AWAIT_S, REQUEUES_PER_ROUND, UNSEEN_ROUNDS, Recon
 from workers.runs import Runs
 from workers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
-from workers.suspects import LIMIT, Suspects
+from workers.suspects import BREAKS, LIMIT, Suspects
 from workers.tally import REFUSALS_EACH, REFUSED_FOR_S, Tally
 from workers.tasks import make_app
 from workers.whereabouts import LOOKS_APART_S, MISSING_S, Whereabouts
@@ -565,14 +565,14 @@ def test_a_lease_is_one_workers_until_it_is_released_or_expires(bench: Bench) ->
 def test_a_broken_device_costs_attempts_and_at_last_a_failed_row(bench: Bench, folder: RunFolder) -> None:
     """With its chunk, in a group, and alone the chunk is left to others; the second time alone the image fails."""
     bench.sampler.answer = _breaks_with("a star 2", image=1)
-    for attempt in range(1, 1 + LIMIT):
+    for attempt in range(1, 1 + BREAKS):
         bench.chunks.sample(message(folder, 2))
         assert folder.committed_chunks() == set() and bench.device_errors == attempt
         assert bench.redis.pttl(keys(folder).requeued(2)) > 0
     bench.chunks.sample(message(folder, 2))
     rows = folder.read_records(2)
     assert [row.error_code for row in rows] == [None, "device_failed"]
-    assert rows[1].attempts == 1 + LIMIT
+    assert rows[1].attempts == 1 + BREAKS
 
 
 def test_many_images_that_break_devices_take_none_along(bench: Bench, tmp_path: Path) -> None:

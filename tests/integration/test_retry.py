@@ -281,7 +281,7 @@ def test_poison_is_listed_by_its_kind_and_can_be_tried_again(
     lines = fleet("failed", "run").stdout.splitlines()
     assert [line.split("  ")[0] for line in lines] == [row.key for row in first if row.status == FAILED]
     assert [line.split("  ")[3].partition(":")[0] for line in lines] == list(kinds.values())
-    assert lines[-1].split("  ")[1:] == ["r4", "5 attempts", f"worker_lost: {first[4].error_message}"]
+    assert lines[-1].split("  ")[1:] == ["r4", f"{LIMIT + 2} attempts", f"worker_lost: {first[4].error_message}"]
 
     assert workers.text().count("action=worker_died") == 1 + LIMIT
     workers.stop()

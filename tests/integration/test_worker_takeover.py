@@ -127,15 +127,15 @@ def test_a_signal_drains_what_is_in_hand_and_leaves_the_rest(
 @pytest.mark.parametrize(
     ("prompt", "code", "message"),
     [
-        ("sim:kill", "worker_lost", r"the worker died 3 times with this image on its device, at last alone there"),
-        ("sim:segv", "worker_lost", r"the worker died 3 times with this image on its device, at last alone there"),
+        ("sim:kill", "worker_lost", r"the worker died 5 times with this image on its device, at last alone there"),
+        ("sim:segv", "worker_lost", r"the worker died 5 times with this image on its device, at last alone there"),
         ("sim:hang", "deadline_exceeded", r"the device stood still for 2 s with this image alone on it"),
     ],
 )
 def test_an_image_that_ends_its_worker_is_a_failed_row(
     redis_server: RedisServer, tmp_path: Path, start_workers: StartWorkers, prompt: str, code: str, message: str
 ) -> None:
-    """A death with its chunk, one in a group, two alone; then the rest of the chunk is made."""
+    """A death with its chunk, one in a group, four alone; then the rest of the chunk is made."""
     requests = [Request(prompt=prompt if n == 3 else f"a cloud {n}", num_inference_steps=2) for n in range(6)]
     folder = plan_run(str(tmp_path / "run"), requests)
     send(redis_server, folder)

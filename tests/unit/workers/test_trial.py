@@ -152,17 +152,17 @@ def raises(error: BaseException, *images: int) -> Callable[[SampleSpec], Sampled
     return answer
 
 
-def test_a_killer_is_found_by_one_death_in_a_group_and_two_alone(fleet: Fleet) -> None:
+def test_a_killer_is_found_by_one_death_in_a_group_and_four_alone(fleet: Fleet) -> None:
     """The rest is made, and what did no harm before goes last, so that no death loses it again."""
     assert fleet.until_done(kills(3)) == [None, None, None, "worker_lost", None, None]
     assert fleet.deaths == LIMIT
-    assert fleet.groups == [[0, 1], [2, 3], [2], [3], [3], [4, 5], [0, 1], [2]]
+    assert fleet.groups == [[0, 1], [2, 3], [2], [3], [3], [3], [3], [4, 5], [0, 1], [2]]
 
 
 def test_each_killer_of_many_stands_alone_in_the_end(fleet: Fleet) -> None:
     """Also where a whole group kills."""
     assert fleet.until_done(kills(0, 1, 4)) == ["worker_lost"] * 2 + [None] * 2 + ["worker_lost", None]
-    assert fleet.deaths == 3 + 2 + 3
+    assert fleet.deaths == LIMIT + (LIMIT - 1) + LIMIT
     assert [group for group in fleet.groups if {2, 3} & {*group}] == [[2, 3], [2, 3]]  # not once for each death
 
 
