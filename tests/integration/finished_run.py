@@ -46,7 +46,7 @@ def _make(run: OpenRun, chunk: int, board: Board, encoders: ThreadPoolExecutor) 
     tally, clock = Tally(board, run.plan.run_id), Clock()
     records = RecordMaker(run.plan, FACTS, "host/sim:0/1", 1)
     progress = Progress(tally, chunk, Meter())
-    maker = ChunkMaker(run.folder, chunk, loaded(_Drawing()), encoders, records, tally, progress)
+    maker = ChunkMaker(run.folder, chunk, loaded(_Drawing()), encoders, records, progress)
     items = list(chunk_items(run.plan, chunk, run.folder.read_chunk(chunk)))
     commit_chunk(run.commits, chunk, maker.make(items), records, clock)
 
