@@ -29,6 +29,7 @@ def test_a_pipe_that_nobody_reads_holds_nobody_up() -> None:
     pulse = Pulse(writer)
     for _ in range(100_000):  # more than a pipe holds
         pulse.worked()
+    assert os.read(reader, 10) == 10 * WORKED
     os.close(reader)
     pulse.worked()
     os.close(writer)
