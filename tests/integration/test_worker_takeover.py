@@ -25,6 +25,7 @@ from tests.integration.worker_host import (
     wait_for,
 )
 from tools.servers import RedisServer
+from workers.suspects import LIMIT
 
 pytestmark = pytest.mark.slow
 
@@ -145,7 +146,7 @@ def test_an_image_that_ends_its_worker_is_a_failed_row(
     assert [row.status for row in rows] == [SUCCESS] * 3 + [FAILED] + [SUCCESS] * 2
     assert (rows[3].error_code, rows[3].error_message) == (code, message)
     deaths = workers.text().count("action=worker_died")
-    assert deaths == (3 if code == "deadline_exceeded" else 4)
+    assert deaths == (3 if code == "deadline_exceeded" else 1 + LIMIT)
     assert rows[3].attempts == deaths + 1
 
 
