@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ddim_core.contracts.hosts import Cordon, DeviceReport, DeviceState, HostReport, HostState
 from ddim_core.errors import HostError, InputError
@@ -87,9 +87,17 @@ class Launcher:
             pid=os.getpid(),
             state="draining" if self._urgency else state,
             reason="" if cordon is None else cordon.reason,
-            devices=tuple(map(self._report_of, self._children)),
+            devices=(*map(self._report_of, self._children), *self._left_out()),
             version=__version__,
         )
+
+    def _left_out(self) -> Iterator[DeviceReport]:
+        """Yield the NPUs that were not healthy when this supervisor started, and are not now."""
+        served = {child.label for child in self._children}
+        for label, health in list(self._health.unfit.items()) if self._health else []:
+            if label not in served:
+                reason = f"{_unfit(health)}; start the supervisor again after the repair"
+                yield DeviceReport(device=label, state="out of service", reason=reason)
 
     def _report_of(self, child: Child) -> DeviceReport:
         cordon = self.cordons.of_device(child.label) or (None if self._has_served else self.cordons.of_host())
@@ -123,12 +131,14 @@ class Launcher:
 
     def _put_out_unfit(self) -> None:
         if self._health is not None:
+            served = {child.label for child in self._children}
             for label, health in list(self._health.unfit.items()):
-                self._put_out(label, f"npu-smi says that it is {health}")
-                self._health.taken_out(label)
+                if label in served:
+                    self._put_out(label, _unfit(health))
+                    self._health.taken_out(label)
 
     def _put_out(self, label: str, reason: str) -> None:
-        if self.cordons.of_device(label) is None and any(child.label == label for child in self._children):
+        if self.cordons.of_device(label) is None:
             self.cordons.put_out(label, reason)
             log.error(
                 "a device is out of service until ddim-fleet uncordon puts it back",
@@ -182,6 +192,10 @@ class Launcher:
             deaths = child.restarts.deaths
             self._put_out(child.label, f"its process died {deaths} times without an image, last: {child.last_end}")
         return True
+
+
+def _unfit(health: str) -> str:
+    return f"npu-smi says that it is {health}"
 
 
 def _urgency_of(cordon: Cordon) -> int:

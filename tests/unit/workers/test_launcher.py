@@ -116,15 +116,17 @@ def test_a_device_that_was_given_up_is_not_started_until_its_mark_is_gone() -> N
 
 
 def test_an_npu_that_is_not_healthy_is_drained(listening: Listening) -> None:
-    """What it has in hand is finished first, if it can be; devices of other names are none of this launcher's."""
+    """What it has in hand is finished first, if it can be; one that was left out from the start is named."""
     health = HealthWatch(lambda: {"sim:0": "Critical", "npu:7": "Alarm"})
     supervisor = Launcher([listening], AWAY, health)
     for sent in ([], [signal.SIGTERM]):
         health.look()
         assert supervisor._tend()
         assert listening.sent == sent
-    (device,) = supervisor.report().devices
+    device, other = supervisor.report().devices
     assert (device.state, device.reason) == ("draining", "npu-smi says that it is Critical")
+    reason = "npu-smi says that it is Alarm; start the supervisor again after the repair"
+    assert (other.device, other.state, other.reason) == ("npu:7", "out of service", reason)
     supervisor.cordons._unsent.clear()  # somebody puts it back: only two new looks take it out again
     supervisor._tend()
     assert supervisor.cordons.of_device("sim:0") is None
