@@ -12,7 +12,7 @@ from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
 from ddim_core.contracts.kinds import INPUT
 from ddim_core.contracts.moment import Moment
 from ddim_core.contracts.request import Request
-from ddim_core.contracts.sample import MAX_SIZES, SampleSpec, SizeName
+from ddim_core.contracts.sample import MAX_SIZES, BatchShape, SampleSpec, Size, SizeName
 from ddim_core.errors import InputError
 from ddim_core.schedule import ScheduleConfig
 
@@ -93,6 +93,11 @@ class RunPlan(BaseModel):
             counts["thresholding"] = self.thresholding or change.thresholding
             counts["inverting"] = self.inverting or change.inverting
         return self.model_copy(update={**counts, "changes": (*self.changes, change)})
+
+    @property
+    def batch_shapes(self) -> tuple[BatchShape, ...]:
+        """What graphs its images take, the most frequent first, as far as it lists them."""
+        return tuple(BatchShape(Size.parse(size)) for size in self.sizes)
 
     @property
     def generation(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.start import Between, Start
 from ddim_core.errors import InputError
 from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
@@ -56,6 +57,15 @@ class SampleSpec:
     """Where it begins; None for the noise of its key."""
     path: Path = DOWN
     """Which way it takes from there."""
+    long_prompts: LongPrompts = "cut"
+    """What becomes of texts that are longer than the text encoder takes."""
+    windows: int = 1
+    """With ``chunk``, how many windows of the text encoder both texts fill, the shorter one with empty ones; else 1."""
+
+    @property
+    def batch_shape(self) -> BatchShape:
+        """What it must have in common with those that it shares a batch with."""
+        return BatchShape(Size(self.height, self.width), self.windows)
 
     @property
     def num_steps(self) -> int:
@@ -117,6 +127,14 @@ class Size(NamedTuple):
         if (match := re.fullmatch(SIZE_PATTERN, text)) is None:
             raise InputError(f"a size must be WIDTHxHEIGHT in pixels, such as 768x512, got {text!r}")
         return cls(height=int(match[2]), width=int(match[1]))
+
+
+class BatchShape(NamedTuple):
+    """What samples have in common that share a batch, and what graphs are compiled for."""
+
+    size: Size
+    windows: int = 1
+    """Windows of the text encoder, each of its length, that a condition is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,11 @@
+"""What becomes of a prompt that is longer than a checkpoint's text encoder takes."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+LongPrompts: TypeAlias = Literal["refuse", "cut", "chunk"]
+"""Refuse the request, encode what fits, or encode all of it in windows of the encoder's length, one after the other."""
+
+DEFAULT_MAX_WINDOWS = 4
+"""A prompt in ``chunk`` may take this many windows; each makes cross-attention longer and has graphs of its own."""
