@@ -191,7 +191,7 @@ def _record(item: ChunkItem, chunk: int, path: str, data: bytes | None) -> Recor
         height=spec.height,
         width=spec.width,
         scheduler=json.dumps(SCHEDULER),
-        metadata="{}",
+        metadata={},
         model="ddim-shapes-64",
         model_digest="sha256:" + "ab" * 32,
         format="png",
