@@ -53,7 +53,8 @@ class Shard:
             found = self._read_on(stretch)
             for place in stretch:
                 data = found.pop(self._names[place], None)
-                data = self._read_again(place) if data is None else data
+                if not self._is_it(place, data):
+                    data = self._read_again(place)
                 yield place, data if self._is_it(place, data) else None
 
     def _stretches(self, places: Sequence[int]) -> Iterator[list[int]]:
