@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import pyarrow as pa
 
-from ddim_core.contracts.plan import RunPlan, image_key
+from ddim_core.contracts.plan import image_key
 from ddim_core.contracts.record import SUCCESS
 from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.reading import read_ahead
@@ -66,12 +66,12 @@ def chosen(folder: RunFolder, names: Sequence[str], by: By | None = None) -> Cho
         InputError: A name names no image that was made, or two things; one error tells all of them.
         StorageError: The store failed, or a part is damaged.
     """
-    search = _Search(folder, folder.read_plan())
+    search = _Search(folder, by)
     for name in sorted(set(names)):
-        if by == "custom_id" or not search.take_key(name, sure=by == "key"):
+        if by == "custom_id" or not search.take_key(name):
             search.ids[name] = _Id()
     if search.ids:
-        search.take_ids(refuse=by == "key")
+        search.take_ids()
     search.check()
     return search.choice
 
@@ -79,8 +79,8 @@ def chosen(folder: RunFolder, names: Sequence[str], by: By | None = None) -> Cho
 class _Search:
     """Goes through the rows of a run for names, and gathers what is wrong with them."""
 
-    def __init__(self, folder: RunFolder, plan: RunPlan) -> None:
-        self._folder, self._plan = folder, plan
+    def __init__(self, folder: RunFolder, by: By | None) -> None:
+        self._folder, self._plan, self._by = folder, folder.read_plan(), by
         self._done = folder.committed_chunks()
         self.choice = Choice()
         self.ids: dict[str, _Id] = {}
@@ -90,12 +90,12 @@ class _Search:
         self._faults: list[str] = []
         self._at_hand: tuple[int, dict[str, dict[str, str]]] = (-1, {})
 
-    def take_key(self, name: str, *, sure: bool) -> bool:
+    def take_key(self, name: str) -> bool:
         """Choose an image by its key, or say why that is none; return False where the name is no key of the run."""
         if not self._is_key(name):
             return False
         if chunk_of(name) not in self._done:
-            if not sure:
+            if self._by is None:
                 return False  # it may be an id all the same
             self._faults.append(f"{name!r} is not made yet")
             return True
@@ -106,15 +106,15 @@ class _Search:
             self._faults.append(f"{name!r} could not be made ({row['error_code']})")
             return True
         self.choice.add(name)
-        if not sure and row["custom_id"] != name and _named_like_a_key(row):
+        if self._by is None and row["custom_id"] != name and _named_like_a_key(row):
             self._keys[name] = row["custom_id"]
             self.ids[name] = _Id()
         return True
 
-    def take_ids(self, *, refuse: bool) -> None:
+    def take_ids(self) -> None:
         """Choose the images of requests, or say which names are none."""
         some: dict[str, None] = {}
-        for rows in [] if refuse else read_ahead(self._rows, sorted(self._done)):
+        for rows in [] if self._by == "key" else read_ahead(self._rows, sorted(self._done)):
             for row in rows:
                 if (found := self.ids.get(row["custom_id"])) is None:
                     if len(some) < _NEAREST_AMONG:
@@ -140,11 +140,15 @@ class _Search:
             self._faults.append(self._unknown(name, some))
 
     def _unknown(self, name: str, some: Iterable[str]) -> str:
-        if self._is_key(name):
-            return f"{name!r} is not made yet" if chunk_of(name) not in self._done else f"{got(name)} is neither"
-        keys = [image_key(chunk, self._plan.images_in(chunk) - 1) for chunk in sorted(self._done)[-1:]]
-        near = get_close_matches(name, [*some, *keys], n=1)
-        return f"{got(name)} is neither{f', did you mean {near[0]}?' if near else ''}"
+        is_key = self._is_key(name)
+        if is_key and self._by is None:
+            return f"{name!r} is not made yet"
+        last = sorted(self._done)[-1:] if self._by != "custom_id" else []
+        near = get_close_matches(
+            name, [*some, *(image_key(chunk, self._plan.images_in(chunk) - 1) for chunk in last)], n=1
+        )
+        what = "neither" if self._by is None else f"no {self._by}{' but a key' if is_key else ''}"
+        return f"{got(name)} is {what}{f', did you mean {near[0]}?' if near and not is_key else ''}"
 
     def check(self) -> None:
         """Raise InputError if anything is wrong."""
