@@ -84,7 +84,7 @@ class Target:
 
     def put_beside(self, record: Record) -> None:
         """Write caption and row of an image, if they are wanted and not there: somebody may have edited them."""
-        wanted = ((self._wish.captions, ".txt", caption_of), (self._wish.rows, ".json", row_of))
+        wanted = ((self._wish.captions, ".txt", caption_file), (self._wish.rows, ".json", row_file))
         for is_wanted, ending, encode in wanted:
             path = self.path(record).with_suffix(ending)
             if is_wanted and (self._wish.replace or not path.exists()):
@@ -103,12 +103,12 @@ class Target:
             raise _unwritable(path, exc) from exc
 
 
-def caption_of(record: Record) -> bytes:
+def caption_file(record: Record) -> bytes:
     """Return an image's caption as a text file."""
     return record.prompt.encode(errors="surrogatepass")
 
 
-def row_of(record: Record) -> bytes:
+def row_file(record: Record) -> bytes:
     """Return an image's row as JSON, what a part holds as JSON in a text as what it is."""
     row = asdict(record)
     row |= {name: json.loads(row[name]) for name in _JSON_COLUMNS}
