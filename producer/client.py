@@ -35,6 +35,8 @@ class Client:
         >>> run = Client("redis://queue.example:6379/0").submit([{"prompt": "a red circle"}], out="s3://bucket/circles")
         >>> run.wait().images_made
         1
+        >>> Client().run("s3://bucket/circles").image("000000000").size
+        (64, 64)
     """
 
     def __init__(self, broker_url: str | None = None, *, queue: str | None = None) -> None:

@@ -76,13 +76,12 @@ def extract(
     choice = chosen(folder, wish.names, wish.by).by_chunk if wish.names else None
     done = folder.committed_chunks()
     extraction = Extraction(folder_for(out), chunks_left=plan.chunk_count - len(done))
-    target = Target(extraction.folder, plan, wish)
-    chunks = sorted(done if choice is None else choice)
-    threads = _readers(folder.url)
-    for batch in at_once(_tasks(folder, chunks, choice, target, extraction), threads, threads):
-        extraction.add(batch)
-        if tell:
-            tell(batch)
+    chunks, threads = sorted(done if choice is None else choice), _readers(folder.url)
+    with Target(extraction.folder, plan, wish) as target:
+        for batch in at_once(_tasks(folder, chunks, choice, target, extraction), threads, threads):
+            extraction.add(batch)
+            if tell:
+                tell(batch)
     return extraction
 
 

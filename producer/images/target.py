@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -37,7 +39,7 @@ class Wish:
 
 
 class Target:
-    """A folder of one run's images; threads may write to it at once."""
+    """A folder of one run's images; threads may write to it at once, and no other extraction does meanwhile."""
 
     def __init__(self, folder: Path, plan: RunPlan, wish: Wish) -> None:
         """Make the folder.
@@ -52,8 +54,28 @@ class Target:
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as exc:
             raise OutputError(f"the output must be a folder, got {folder}: {exc.strerror}") from exc
+
+    def __enter__(self) -> Target:
+        """Lock the folder, until the process dies at the latest; it holds no file for that.
+
+        Raises:
+            OutputError: Another extraction has it: both would write to the same unfinished files.
+        """
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise OutputError(f"the output must be free, but another extract writes to {self._folder}") from None
+        except OSError:
+            pass  # a network file system that knows no locks
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unlock the folder."""
+        os.close(self._descriptor)
 
     def path(self, record: Record) -> Path:
         """Return where an image goes: with more than 10,000, into numbered folders, as in a run of image files."""

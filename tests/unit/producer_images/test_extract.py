@@ -205,6 +205,19 @@ def test_an_output_that_is_no_folder_here_is_refused(written: Written, tmp_path:
             extract(RunFolder(str(tmp_path / "run")), out)
 
 
+def test_two_extractions_do_not_write_to_one_folder(written: Written, tmp_path: Path) -> None:
+    """One could give a name to what the other is still writing; the lock goes with its holder."""
+    folder = written()
+    with (
+        Target(tmp_path / "out", folder.read_plan(), Wish()),
+        pytest.raises(
+            OutputError, match=rf"^the output must be free, but another extract writes to {tmp_path / 'out'}$"
+        ),
+    ):
+        extract(folder, tmp_path / "out")
+    assert extract(folder, tmp_path / "out").written == 12
+
+
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
