@@ -23,7 +23,8 @@ By: TypeAlias = Literal["key", "custom_id"]
 
 _KEY = re.compile(r"[0-9]{9,}")
 _COLUMNS = ["key", "custom_id", "request_index", "status", "error_code"]
-_NEAREST_AMONG = 100_000
+_NEAREST_AMONG = 20_000
+"""Names that an unknown one is compared with, for less than a second."""
 _FAULTS_SHOWN = 5
 
 
@@ -143,12 +144,18 @@ class _Search:
         is_key = self._is_key(name)
         if is_key and self._by is None:
             return f"{name!r} is not made yet"
-        last = sorted(self._done)[-1:] if self._by != "custom_id" else []
-        near = get_close_matches(
-            name, [*some, *(image_key(chunk, self._plan.images_in(chunk) - 1) for chunk in last)], n=1
-        )
+        keys = self._last_keys(name) if self._by != "custom_id" else []
+        is_told = len(self._faults) < _FAULTS_SHOWN  # looking through many names takes a second each
+        near = get_close_matches(name, [*keys, *some], n=1) if is_told else []
         what = "neither" if self._by is None else f"no {self._by}{' but a key' if is_key else ''}"
         return f"{got(name)} is {what}{f', did you mean {near[0]}?' if near and not is_key else ''}"
+
+    def _last_keys(self, name: str) -> list[str]:
+        """Return the last key of the chunk that a name would be in, or of the last chunk: keys go no further."""
+        if not re.fullmatch(r"[0-9]{5,}", name):
+            return []
+        chunk = min(chunk_of(name) if _KEY.fullmatch(name) else 0, self._plan.chunk_count - 1)
+        return [image_key(chunk, self._plan.images_in(chunk) - 1)]
 
     def check(self) -> None:
         """Raise InputError if anything is wrong."""
