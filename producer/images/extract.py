@@ -15,7 +15,7 @@ from ddim_core.errors import InputError
 from ddim_core.storage.reading import at_once
 from ddim_core.storage.run_folder import RunFolder
 from producer.images.naming import chosen
-from producer.images.reading import ChunkImages, batches
+from producer.images.reading import ChunkImages, batches, rows_of
 from producer.images.target import Target, Wish
 
 _BUCKET_READERS = 8
@@ -99,7 +99,7 @@ def folder_for(out: str | Path) -> Path:
 def rows_ahead(folder: RunFolder, plan: RunPlan, chunks: Sequence[int]) -> Iterator[list[Record]]:
     """Yield the rows of these chunks, the next few on their way: so many that rows in memory are bounded."""
     ahead = max(2, min(_PARTS_AHEAD, IMAGES_PER_CHUNK_LIMIT // plan.images_per_chunk))
-    return at_once((partial(folder.read_records, chunk) for chunk in chunks), ahead, ahead)
+    return at_once((partial(rows_of, folder, chunk) for chunk in chunks), ahead, ahead)
 
 
 def _tasks(

@@ -185,6 +185,8 @@ class _Search:
         path = part_path(chunk)
         try:
             rows: list[dict[str, str]] = read_part(self._folder.store.get(path), _COLUMNS).to_pylist()
+        except FileNotFoundError as exc:
+            raise StorageError(f"a part must stay while its run is read, but {exc} is gone; try again") from exc
         except pa.ArrowException as exc:
             raise StorageError(f"{self._folder.url}/{path} is damaged: {exc}") from exc
         return rows

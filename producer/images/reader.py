@@ -15,8 +15,8 @@ from ddim_core.storage.reading import at_once
 from ddim_core.storage.run_folder import RunFolder
 from producer.display import shown
 from producer.images.extract import Extraction, extract, rows_ahead
-from producer.images.naming import By, chosen
-from producer.images.reading import ChunkImages, Found, batches
+from producer.images.naming import By, chosen, chunk_of
+from producer.images.reading import ChunkImages, Found, batches, rows_of
 from producer.images.target import Wish
 from producer.report import write_report
 
@@ -58,7 +58,7 @@ class RunReader:
         if len(keys) > 1:
             some = ", ".join(keys[:_KEYS_SHOWN])
             raise InputError(f"a name must be that of one image, got {name!r} with {len(keys)}; name one: {some}, ...")
-        images = ChunkImages(self._folder.store, self._folder.read_records(int(keys[0][:-4])))
+        images = ChunkImages(self._folder.store, rows_of(self._folder, chunk_of(keys[0])))
         (found,) = images.read([row for row in images.made if row.key == keys[0]])
         return self._decoded(found)
 

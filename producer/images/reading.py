@@ -8,7 +8,9 @@ from itertools import groupby
 from typing import NamedTuple
 
 from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.errors import StorageError
 from ddim_core.storage.objects import ObjectStore
+from ddim_core.storage.run_folder import RunFolder
 from producer.images.shard import Shard
 
 BATCH_BYTES = 8 << 20
@@ -63,6 +65,18 @@ class ChunkImages:
                 yield _damaged(row) if data is None else Found(row, data)
         except FileNotFoundError:
             yield from map(_missing, left.values())
+
+
+def rows_of(folder: RunFolder, chunk: int) -> list[Record]:
+    """Return the rows of a chunk that is done.
+
+    Raises:
+        StorageError: The store failed, the part is damaged, or it is gone since the chunks were listed.
+    """
+    try:
+        return folder.read_records(chunk)
+    except FileNotFoundError as exc:
+        raise StorageError(f"a part must stay while its run is read, but {exc} is gone; try again") from exc
 
 
 def batches(rows: Sequence[Record]) -> Iterator[list[Record]]:

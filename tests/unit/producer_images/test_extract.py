@@ -195,6 +195,18 @@ def test_a_run_that_is_not_finished_gives_what_it_has(
     assert len(files(tmp_path / "out")) == 4
 
 
+@pytest.mark.parametrize("names", [[], ["star-7"], ["000010000"]])
+def test_a_part_that_goes_while_it_is_read_is_the_stores_fault(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    """Somebody deletes it to have its chunk made again: one line, not a fault of the program."""
+    folder = written()
+    monkeypatch.setattr(folder, "committed_chunks", lambda: set(range(6)))
+    folder.store.delete(part_path(1))
+    with pytest.raises(StorageError, match=r"^a part must stay while its run is read, but \S*1\.parquet is gone"):
+        extract(folder, tmp_path / "out", Wish(names))
+
+
 def test_an_output_that_is_no_folder_here_is_refused(written: Written, tmp_path: Path) -> None:
     """In a line, before anything is read."""
     (tmp_path / "file").touch()
