@@ -14,7 +14,7 @@ from PIL import Image, features
 from PIL import __version__ as pillow_version
 
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
-from ddim_core.contracts.record import Record
+from ddim_core.contracts.record import Record, metadata_text
 from ddim_core.errors import SampleError
 
 # All that encoders can be told is fixed, so that the same pixels are the same file.
@@ -121,7 +121,8 @@ def encode_sample_json(record: Record) -> bytes:
     Who made it, when and how fast is left to the manifest part, so that another worker writes the same shard.
     """
     names = _SAMPLE_FIELDS if record.class_label is None else (*_SAMPLE_FIELDS, "class_label")
-    return json.dumps({name: getattr(record, name) for name in names}, ensure_ascii=False).encode()
+    fields = {name: getattr(record, name) for name in names}
+    return json.dumps({**fields, "metadata": metadata_text(record.metadata)}, ensure_ascii=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
