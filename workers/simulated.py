@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import queue
+import re
 import signal
 import threading
 import time
@@ -23,13 +24,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, Counters, SampledImage, SampleSpec
 from ddim_core.errors import (
     DeadlineExceededError,
     DeviceError,
     FleetError,
     NotFiniteError,
     OutOfMemoryError,
+    PromptTooLongError,
     SampleError,
 )
 
@@ -39,6 +41,8 @@ NAN_PROMPT = "sim:nan"
 """A prompt that begins so becomes NaN, and fails alone."""
 OOM_PROMPT = "sim:oom"
 """A prompt that begins so has no room on the device, and fails alone, as a size does that one slot is too many for."""
+LONG_PROMPT = "sim:long"
+"""A prompt that begins so has more tokens than one window holds, and fails alone where that is refused."""
 BREAK_PROMPT = "sim:break"
 """A prompt that begins so breaks the device: every sample in the batch fails with it."""
 KILL_PROMPT = "sim:kill"
@@ -49,6 +53,8 @@ HANG_PROMPT = "sim:hang"
 """A prompt that begins so stops the device for ever."""
 NOISE_PROMPT = "sim:noise"
 """A prompt that begins so gives a picture that does not compress, so that a run is as large as one of photographs."""
+
+_ROOM = 75  # tokens of a text in a window of CLIP's text encoders
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +82,13 @@ class SimulatedSampler:
         self._steps = 0
         self._images = 0
         self._busy_slot_steps = 0
-        self._sizes: set[Size] = set()
+        self._shapes: set[BatchShape] = set()
         self._thread = threading.Thread(target=self._run, name="simulated-device", daemon=True)
         self._thread.start()
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
-        """Remember the sizes; there is nothing to compile."""
-        self._sizes |= set(sizes)
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool = False, inverting: bool = False) -> None:
+        """Remember the shapes; there is nothing to compile."""
+        self._shapes |= set(shapes)
 
     def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
         """Queue one sample; blocks while as many as four batches wait."""
@@ -92,12 +98,12 @@ class SimulatedSampler:
         return image
 
     def counters(self) -> Counters:
-        """Return the steps and images so far; sizes share a batch here."""
+        """Return the steps and images so far; shapes share a batch here."""
         return Counters(
             images=self._images,
             steps=self._steps,
             full_steps=self._busy_slot_steps / self._slots,
-            slots={str(size): self._slots for size in sorted(self._sizes)},
+            slots={str(shape): self._slots for shape in sorted(self._shapes)},
         )
 
     def close(self, *, drain: bool = True) -> None:
@@ -160,8 +166,7 @@ class SimulatedSampler:
 
 def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
-    digest = hashlib.sha256(repr(spec).encode()).digest()
-    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(_digest(spec)[:8], "big")))
     if spec.prompt.startswith(NOISE_PROMPT):
         return stream.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     blocks = stream.integers(0, 256, (8, 8, 3))
@@ -171,10 +176,15 @@ def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     return picture
 
 
+def _digest(spec: SampleSpec) -> bytes:
+    """Return the hash of a request; one that is cut has that of before there was a choice, and so the same pictures."""
+    as_before = re.sub(r", long_prompts='cut', windows=1\)$", ")", repr(spec))
+    return hashlib.sha256(as_before.encode()).digest()
+
+
 def _latents(spec: SampleSpec) -> npt.NDArray[np.float32]:
     """Return noise from the request's hash, of the shape that Stable Diffusion's latents have."""
-    digest = hashlib.sha256(repr(spec).encode()).digest()
-    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[8:16], "big")))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(_digest(spec)[8:16], "big")))
     return stream.standard_normal((4, spec.height // 8, spec.width // 8), dtype=np.float32)
 
 
@@ -209,9 +219,10 @@ def _error_of(spec: SampleSpec) -> FleetError | None:
         return SampleError("the simulated sample failed, as its prompt asked")
     if spec.prompt.startswith(NAN_PROMPT):
         return NotFiniteError("the image must be made of numbers, got NaN or infinity")
+    if spec.prompt.startswith(LONG_PROMPT) and spec.long_prompts == "refuse":
+        return PromptTooLongError("prompt", tokens=_ROOM + 1, limit=_ROOM, windows=1)
     if spec.prompt.startswith(OOM_PROMPT):
-        size = Size(spec.height, spec.width)
-        return OutOfMemoryError(f"the device must have memory for one image of {size}, and it has not")
+        return OutOfMemoryError(f"the device must have memory for one image of {spec.batch_shape}, and it has not")
     return None
 
 

@@ -125,8 +125,8 @@ class DecodeLine:
         self._waiting_since_s = time.monotonic()
 
     def _next_batch(self) -> list[FinishedJob]:
-        shape = self._waiting[0].sample.shape
-        alike = takewhile(lambda finished: finished.sample.shape == shape, self._waiting)
+        shape = _latent_shape(self._waiting[0])  # whatever they were conditioned on
+        alike = takewhile(lambda finished: _latent_shape(finished) == shape, self._waiting)
         return list(islice(alike, self._batches.of(self._waiting[0])))
 
     def _is_due(self, batch: list[FinishedJob], runs: Callable[[Hashable], bool]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import signal
 import subprocess
 import sys
@@ -48,13 +49,20 @@ def test_a_batch_of_samples_takes_the_steps_of_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "code"), [("sim:fail", "sample_failed"), ("sim:nan", "not_finite"), ("sim:oom", "out_of_memory")]
+    ("prompt", "code"),
+    [
+        ("sim:fail", "sample_failed"),
+        ("sim:nan", "not_finite"),
+        ("sim:oom", "out_of_memory"),
+        ("sim:long", "prompt_too_long"),
+    ],
 )
 def test_some_prompts_fail_alone(prompt: str, code: str) -> None:
     """As they do on a real device; only images count as such."""
     sampler = SimulatedSampler(slots=4, step_ms=1)
     spec = items(1)[0].spec
-    fails, goes = sampler.submit(dataclasses.replace(spec, prompt=prompt)), sampler.submit(spec)
+    fails = sampler.submit(dataclasses.replace(spec, prompt=prompt, long_prompts="refuse"))
+    goes = sampler.submit(spec)
     error = fails.exception(5)
     assert error is not None and code_of(error) == code
     goes.result(5)
@@ -110,3 +118,11 @@ def test_closing_drains_or_cancels() -> None:
     images = [dropped.submit(spec) for _ in range(3)]
     dropped.close(drain=False)
     assert isinstance(images[-1].exception(0), CancelledError)
+
+
+def test_what_a_plan_of_before_asks_for_looks_as_it_did() -> None:
+    """Runs of an older version are made again to the byte: fields that it did not know count where they are used."""
+    spec = items(1)[0].spec
+    known = hashlib.sha256(draw(spec).tobytes()).hexdigest()[:16]
+    assert known == "14e02f5131a1ade4"
+    assert not np.array_equal(draw(spec), draw(dataclasses.replace(spec, long_prompts="chunk", windows=2)))
