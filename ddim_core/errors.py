@@ -102,23 +102,9 @@ class LimitExceededError(SampleError):
 
 
 class PromptTooLongError(SampleError):
-    """A text has more tokens than the text encoder takes, or than the windows that were foreseen for it."""
+    """A prompt is longer than its checkpoint's text encoder takes, and nothing says to do without the rest."""
 
     code = "prompt_too_long"
-
-    def __init__(self, field: str, *, tokens: int, limit: int, windows: int) -> None:
-        """Say what holds and what to do.
-
-        Args:
-            field: ``prompt`` or ``negative_prompt``.
-            tokens: Of the text, without those that mark a window's begin and end.
-            limit: How many the windows hold, counted in the same way.
-            windows: How many there are.
-        """
-        self.field, self.tokens, self.limit, self.windows = field, tokens, limit, windows
-        where = "for this checkpoint" if windows == 1 else f"in {windows} windows"
-        remedy = "shorten it, or let it be cut or have more windows (--long-prompts cut, --long-prompts chunk)"
-        super().__init__(f"{field} must be at most {limit} tokens {where}, got {tokens}; {remedy}")
 
 
 class DeadlineExceededError(SampleError):

@@ -13,7 +13,6 @@ import logging
 import math
 import os
 import queue
-import re
 import signal
 import threading
 import time
@@ -31,7 +30,6 @@ from ddim_core.errors import (
     FleetError,
     NotFiniteError,
     OutOfMemoryError,
-    PromptTooLongError,
     SampleError,
 )
 
@@ -41,8 +39,6 @@ NAN_PROMPT = "sim:nan"
 """A prompt that begins so becomes NaN, and fails alone."""
 OOM_PROMPT = "sim:oom"
 """A prompt that begins so has no room on the device, and fails alone, as a size does that one slot is too many for."""
-LONG_PROMPT = "sim:long"
-"""A prompt that begins so has more tokens than one window holds, and fails alone where that is refused."""
 BREAK_PROMPT = "sim:break"
 """A prompt that begins so breaks the device: every sample in the batch fails with it."""
 KILL_PROMPT = "sim:kill"
@@ -53,8 +49,6 @@ HANG_PROMPT = "sim:hang"
 """A prompt that begins so stops the device for ever."""
 NOISE_PROMPT = "sim:noise"
 """A prompt that begins so gives a picture that does not compress, so that a run is as large as one of photographs."""
-
-_ROOM = 75  # tokens of a text in a window of CLIP's text encoders
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +171,13 @@ def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
 
 
 def _digest(spec: SampleSpec) -> bytes:
-    """Return the hash of a request; one that is cut has that of before there was a choice, and so the same pictures."""
-    as_before = re.sub(r", long_prompts='cut', windows=1\)$", ")", repr(spec))
-    return hashlib.sha256(as_before.encode()).digest()
+    """Return the hash of what a picture is made from; what becomes of long prompts is part of it in windows alone.
+
+    So it is that of versions in which a sample said nothing of them.
+    """
+    said = f", long_prompts={spec.long_prompts!r}, windows={spec.windows!r}"
+    text = repr(spec) if spec.windows > 1 else repr(spec).replace(said, "")
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _latents(spec: SampleSpec) -> npt.NDArray[np.float32]:
@@ -219,8 +217,6 @@ def _error_of(spec: SampleSpec) -> FleetError | None:
         return SampleError("the simulated sample failed, as its prompt asked")
     if spec.prompt.startswith(NAN_PROMPT):
         return NotFiniteError("the image must be made of numbers, got NaN or infinity")
-    if spec.prompt.startswith(LONG_PROMPT) and spec.long_prompts == "refuse":
-        return PromptTooLongError("prompt", tokens=_ROOM + 1, limit=_ROOM, windows=1)
     if spec.prompt.startswith(OOM_PROMPT):
         return OutOfMemoryError(f"the device must have memory for one image of {spec.batch_shape}, and it has not")
     return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 from mindspore import Tensor
@@ -120,7 +120,7 @@ class DeviceSession:
         """Advance the running samples of one shape by one timestep; return the tickets that ended."""
         outcomes = self._drop_unwanted()
         outcomes += self._denoise()
-        developed = self._line.advance(runs=self._engine.runs, busy=self._engine.waiting + self._engine.running > 0)
+        developed = self._line.advance(runs=self._runs_alike, busy=self._engine.waiting + self._engine.running > 0)
         return outcomes + self._images_of(developed)
 
     def unfinished(self) -> list[Ticket]:
@@ -220,6 +220,11 @@ class DeviceSession:
         self._seconds["denoise"] += time.monotonic() - began
         self._line.add([f for f in finished if f.error is None])
         return [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]
+
+    def _runs_alike(self, shape: Hashable) -> bool:
+        """Return whether samples run that can be decoded together with those of a shape: any of its size."""
+        assert isinstance(shape, BatchShape)
+        return any(self._engine.runs(other) for other in self._slots.by_shape if other.size == shape.size)
 
     def _halve_slots(self) -> bool:
         """Give the shape whose step failed half of its slots, and have all samples begin anew; False where it has one.

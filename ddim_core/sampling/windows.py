@@ -1,11 +1,10 @@
 """The tokens of a prompt in windows of the length that a text encoder takes. Knows no tensor.
 
-The convention is the one that AUTOMATIC1111's web UI, ComfyUI, compel and the ``lpw`` community pipelines of diffusers
-share for prompts without weights: the tokens are cut every 75 (the encoder's 77 but for BOS and EOS), wherever that
-falls; each window is BOS, its tokens, EOS and padding, as the tokenizer would write them alone; each is encoded alone,
-and the hidden states are put one after the other. Of two texts the shorter one is filled up with windows of the empty
-text. BOS and EOS of inner windows stay. What differs among them: the web UI looks for a comma to cut at, and is not
-followed in that.
+The convention is that of compel, for prompts without weights: the tokens are cut every 75 (the encoder's 77 but for BOS
+and EOS), wherever that falls; each window is BOS, its tokens, EOS and padding, as the tokenizer would write them alone;
+each is encoded alone, and the hidden states are put one after the other, inner BOS and EOS included. Of two texts the
+shorter one is filled up with windows of the empty text. AUTOMATIC1111's web UI and ComfyUI do the same, but look for a
+comma or a word's end to cut at.
 """
 
 from __future__ import annotations
@@ -54,14 +53,16 @@ class TokenWindows:
         Raises:
             PromptTooLongError: One of them has too many tokens.
         """
-        limit = spec.windows * self.room
-        for field, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt)):
+        for name, text in (("prompt", spec.prompt), ("negative_prompt", spec.negative_prompt)):
             count = len(self.tokenize(text))
-            if count <= limit:
+            if count <= spec.windows * self.room:
                 continue
-            if spec.long_prompts != "cut":
-                raise PromptTooLongError(field, tokens=count, limit=limit, windows=spec.windows)
-            logger.debug("a text was cut", extra={"action": "prompt_cut", "tokens": count, "limit": limit})
+            if spec.long_prompts == "chunk":
+                needed = -(-count // self.room)
+                raise PromptTooLongError(f"windows must be at least {needed} for the {name}, got {spec.windows}")
+            if spec.long_prompts == "refuse":
+                raise PromptTooLongError(f"{name} must have at most {self.length} tokens, got {count + _MARKS}")
+            logger.debug("a text was cut", extra={"action": "prompt_cut", "tokens": count + _MARKS})
 
     def _window(self, tokens: Sequence[int]) -> Window:
         marked = (self.bos, *tokens, self.eos)

@@ -84,8 +84,8 @@ class PromptMemory:
 def _joined(parts: Sequence[Conditions]) -> Conditions:
     """Return the conditions of a text: the hidden states of its windows, [windows * T, D], and the first one's others.
 
-    The other is SDXL's pooled text. AUTOMATIC1111's web UI, ComfyUI and compel take the first window's, which says what
-    the picture is of; diffusers' ``lpw_stable_diffusion_xl`` takes the last one's.
+    SDXL has a pooled text beside them. compel, AUTOMATIC1111's web UI and ComfyUI take the first window's, which says
+    what the picture is of; diffusers' ``lpw_stable_diffusion_xl`` takes the last one's.
     """
     if len(parts) == 1:
         return parts[0]

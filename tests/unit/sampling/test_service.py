@@ -155,6 +155,15 @@ def test_a_spec_that_cannot_be_sampled_is_refused(
         service.submit(replace(SPEC, **changes))
 
 
+def test_a_checkpoint_without_texts_has_no_windows(service: SamplingService) -> None:
+    """A plan cannot ask for them, and nothing is compiled for them."""
+    service.info = replace(service.info, takes="nothing")
+    service.prepare([BatchShape(Size(64, 64), windows=2)])
+    with pytest.raises(InputError, match=r"^windows must be 1 for a checkpoint that takes nothing, got 2$"):
+        service.submit(replace(SPEC, long_prompts="chunk", windows=2))
+    assert service.submit(replace(SPEC, long_prompts="chunk")).result(WAIT_S)
+
+
 def test_submit_blocks_while_the_queue_is_full() -> None:
     """Slow storage slows the submitters and so the engine: memory has a ceiling."""
     service, sessions = service_of(queue_limit=3)
