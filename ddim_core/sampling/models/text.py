@@ -55,19 +55,22 @@ class PromptMemory:
 
     def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
         """Return the conditions of prompt and negative prompt of each spec, without the axis of the batch."""
-        pairs = [[self._of(text, spec.windows) for text in (spec.prompt, spec.negative_prompt)] for spec in specs]
-        found = self._encoded(list(dict.fromkeys(window for pair in pairs for text in pair for window in text)))
-        return [(_joined([found[w] for w in first]), _joined([found[w] for w in second])) for first, second in pairs]
+        pairs = [(self._of(spec.prompt, spec.windows), self._of(spec.negative_prompt, spec.windows)) for spec in specs]
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        found = self._encoded(list(dict.fromkeys(windows for text in texts for windows in text)))
+        joined = {text: _joined([found[windows] for windows in text]) for text in texts}
+        return [(joined[prompt], joined[negative_prompt]) for prompt, negative_prompt in pairs]
 
-    def _of(self, text: str, count: int) -> list[_Windows]:
-        return list(zip(*(windows.of(text, count) for windows in self._windows), strict=True))
+    def _of(self, text: str, count: int) -> tuple[_Windows, ...]:
+        """Return the windows of a text, each for all encoders."""
+        return tuple(zip(*(windows.of(text, count) for windows in self._windows), strict=True))
 
     def _encoded(self, wanted: Sequence[_Windows]) -> dict[_Windows, Conditions]:
         found = {windows: self._remembered[windows] for windows in wanted if windows in self._remembered}
         missing = [windows for windows in wanted if windows not in found]
         for start in range(0, len(missing), _TEXT_BATCH):
             batch = missing[start : start + _TEXT_BATCH]
-            filled = batch + self._of("", 1) * (_TEXT_BATCH - len(batch))
+            filled = [*batch, *self._of("", 1) * (_TEXT_BATCH - len(batch))]
             encoded = self._encode(*zip(*filled, strict=True))
             found.update({windows: tuple(part[i] for part in encoded) for i, windows in enumerate(batch)})
         self._remember(found)
