@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 # Diffusion 1.5. It reads chat templates too, which no prompt passes through.
 _OPTIONAL_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
 _BLOCK_BYTES = 1 << 20
+
+MARKS = 2
+"""Tokens that every text has beside its own: one before it and one after it."""
+_CLIP_TOKENS = 77
+"""Of a text encoder whose configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,17 @@ class CheckpointInfo:
     """Size in bytes of every file that decides what is made, by its path in the folder, sorted."""
     labels: ClassLabels | None = None
     """The classes of one that takes ``class_label``."""
+    text_limits: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that each of its text encoders takes, with the marks of start and end, by the folder of its tokenizer."""
     zeros_for_empty_prompt: bool = False
     """Stable Diffusion XL: an empty negative prompt is a condition of zeros, not that of an empty text."""
     upcasts_vae: bool = False
     """Stable Diffusion XL: the VAE runs in float32 where the rest runs in float16."""
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens of a prompt all of its text encoders take; None of one that takes no prompts."""
+        return min(self.text_limits.values(), default=None)
 
     @property
     def inverts(self) -> bool:
@@ -127,6 +139,7 @@ def describe(folder: Path) -> CheckpointInfo:
         default_width=width * factor,
         schedule=_schedule(folder, pipeline),
         files=_files(folder, pipeline),
+        text_limits={name: _text_limit(folder, name) for name in pipeline.tokenizers},
         labels=read_labels(config, index, str(folder)) if pipeline.takes == "class_label" else None,
         zeros_for_empty_prompt=xl and bool(index.get("force_zeros_for_empty_prompt", True)),
         upcasts_vae=xl and vae is not None and bool(vae.get("force_upcast", True)),
@@ -159,6 +172,23 @@ def _files(folder: Path, pipeline: Pipeline) -> dict[str, int]:
     optional = [f"{tokenizer}/{name}" for tokenizer in pipeline.tokenizers for name in _OPTIONAL_TOKENIZER_FILES]
     names += [name for name in optional if (folder / name).is_file()]
     return {name: (folder / name).stat().st_size for name in sorted(names)}
+
+
+def _text_limit(folder: Path, tokenizer: str) -> int:
+    """Return what a tokenizer and the text encoder of its name take, the shorter of both."""
+    encoder = tokenizer.replace("tokenizer", "text_encoder")
+    said, config = read_json(folder, f"{tokenizer}/tokenizer_config.json"), read_json(folder, f"{encoder}/config.json")
+    if isinstance(text := config.get("text_config"), dict) and config.get("model_type") == "clip":
+        config = text
+    limits = {
+        f"max_position_embeddings in {encoder}/config.json": config.get("max_position_embeddings", _CLIP_TOKENS),
+        f"model_max_length in {tokenizer}/tokenizer_config.json": said.get("model_max_length", said.get("max_len")),
+    }
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    for name, limit in given.items():
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= MARKS:
+            raise CheckpointError(f"{name} must be a number of tokens above {MARKS}, got {limit!r:.80} in {folder}")
+    return int(min(given.values()))
 
 
 def _schedule(folder: Path, pipeline: Pipeline) -> ScheduleConfig:

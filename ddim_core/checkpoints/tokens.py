@@ -14,10 +14,8 @@ from pathlib import Path
 
 import regex
 
+from ddim_core.checkpoints.folder import MARKS
 from ddim_core.checkpoints.vocabulary import END, START, Vocabulary, read_vocabulary
-
-MARKS = 2
-"""Tokens that every text has beside its own: one before it and one after it."""
 
 _WORDS_REMEMBERED, _LONGEST_REMEMBERED = 200_000, 64
 _SPECIAL = "|".join(map(re.escape, (START, END)))
