@@ -160,8 +160,7 @@ class SimulatedSampler:
 
 def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
-    digest = hashlib.sha256(repr(spec).encode()).digest()
-    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(_digest(spec)[:8], "big")))
     if spec.prompt.startswith(NOISE_PROMPT):
         return stream.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     blocks = stream.integers(0, 256, (8, 8, 3))
@@ -171,10 +170,19 @@ def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     return picture
 
 
+def _digest(spec: SampleSpec) -> bytes:
+    """Return the hash of what a picture is made from; what becomes of long prompts is part of it in windows alone.
+
+    So it is that of versions in which a sample said nothing of them.
+    """
+    said = f", long_prompts={spec.long_prompts!r}, windows={spec.windows!r}"
+    text = repr(spec) if spec.windows > 1 else repr(spec).replace(said, "")
+    return hashlib.sha256(text.encode()).digest()
+
+
 def _latents(spec: SampleSpec) -> npt.NDArray[np.float32]:
     """Return noise from the request's hash, of the shape that Stable Diffusion's latents have."""
-    digest = hashlib.sha256(repr(spec).encode()).digest()
-    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[8:16], "big")))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(_digest(spec)[8:16], "big")))
     return stream.standard_normal((4, spec.height // 8, spec.width // 8), dtype=np.float32)
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from ddim_core.checkpoints.folder import MARKS, CheckpointInfo
 from ddim_core.checkpoints.tokens import ClipTokenizer, clip_tokenizer
 
-_SIZES_REMEMBERED = 4096
+_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class PromptReader:
         """Take the tokenizer of each text encoder, and how many tokens it takes."""
         self._encoders = tuple(encoders)
         self._fits = min(limit for _, limit in encoders) - MARKS
-        self._sized = lru_cache(_SIZES_REMEMBERED)(self._size)
+        self._sized = lru_cache(_REMEMBERED)(self._size)
+        self._cut = lru_cache(_REMEMBERED)(self._seen)
 
     def fits(self, text: str) -> bool:
         """Return whether a text's length alone shows that it is not too long: a token has a character of ASCII or more.
@@ -51,6 +52,9 @@ class PromptReader:
 
     def used(self, text: str) -> str:
         """Return the beginning of a text that all text encoders see; of one that is not too long, all of it."""
+        return text if self.fits(text) else self._cut(text)
+
+    def _seen(self, text: str) -> str:
         return min((tokenizer.seen(text, limit) for tokenizer, limit in self._encoders), key=len)
 
     def _size(self, text: str) -> PromptSize:

@@ -135,7 +135,7 @@ class Request(BaseModel):
             ScheduleError: No DDIM schedule exists for this request on the checkpoint's config.
         """
         assert self.height is not None and self.width is not None and self.custom_id is not None
-        schedule = self.schedule(base)
+        schedule, mode = self.schedule(base), self.long_prompts or long_prompts
         ways = ((*self._noise_key(run_seed, image), *self._way(image)) for image in range(first, first + count))
         return [
             SampleSpec(
@@ -153,8 +153,8 @@ class Request(BaseModel):
                 class_label=self.class_label,
                 start=start,
                 path=path,
-                long_prompts=self.long_prompts or long_prompts,
-                windows=windows,
+                long_prompts=mode,
+                windows=windows if mode == "chunk" else 1,
             )
             for seed, image_index, start, path in ways
         ]
