@@ -8,7 +8,7 @@ from typing import Any
 
 from ddim_core.checkpoints.prompts import PromptReader, PromptSize
 from ddim_core.contracts.long_prompts import DEFAULT_MAX_WINDOWS, LongPrompts
-from ddim_core.contracts.request import Request
+from ddim_core.contracts.request import MAX_PROMPT_CHARS, Request
 from ddim_core.errors import Fault
 from producer.rows import Row
 
@@ -52,7 +52,8 @@ class _Refused:
         assert self.first is not None and self.longest is not None
         others = ""
         if self.count > 1:
-            longest = f"the longest of {self.longest.size.tokens} tokens at {self.longest.place}"
+            place = "" if self.longest is self.first else f" at {self.longest.place}"
+            longest = f"the longest of {self.longest.size.tokens} tokens{place}"
             others = f"; {self.count} requests have such a prompt, {longest}"
         return self.first.row.fault(self.first.name, f"{rule}{others}; {remedy}")
 
@@ -130,8 +131,8 @@ class LongPromptCheck:
         longest: _Found | None = None
         for name in _TEXTS:
             text = fields.get(name)
-            if not isinstance(text, str) or reader.fits(text):
-                continue
+            if not isinstance(text, str) or reader.fits(text) or len(text) > MAX_PROMPT_CHARS:
+                continue  # the last is refused for what it is
             size = reader.size(text)
             if size.is_long and (longest is None or size.tokens > longest.size.tokens):
                 longest = _Found(row or _NO_ROW, name, size)

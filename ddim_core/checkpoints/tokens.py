@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import regex
@@ -17,7 +18,7 @@ import regex
 from ddim_core.checkpoints.folder import MARKS
 from ddim_core.checkpoints.vocabulary import END, START, Vocabulary, read_vocabulary
 
-_WORDS_REMEMBERED, _LONGEST_REMEMBERED = 200_000, 64
+_WORDS_REMEMBERED, _LONGEST_REMEMBERED = 50_000, 64
 _SPECIAL = "|".join(map(re.escape, (START, END)))
 _ENDINGS = "'s|'t|'re|'ve|'m|'ll|'d"
 _WORD = regex.compile(rf"{_SPECIAL}|{_ENDINGS}|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE)
@@ -33,6 +34,8 @@ _CHINESE = (
     (0xF900, 0xFAFF),
     (0x2F800, 0x2FA1F),
 )
+_SIGMA, _LAST_SIGMA = "\u03c3", "\u03c2"
+"""The same letter, which looks different at the end of a word."""
 _STEPS_BACK = 64
 
 
@@ -61,7 +64,8 @@ def _printed(number: int) -> str:
     return chr(256 + hidden.index(number)) if number in hidden else chr(number)
 
 
-_PRINTED = {number: _printed(number) for number in range(256)}
+PRINTED = {number: _printed(number) for number in range(256)}
+"""Of each byte, as vocabularies write it."""
 
 
 class ClipTokenizer:
@@ -95,7 +99,7 @@ class ClipTokenizer:
             seen += word if len(tokens) <= room else self._beginning(word, room)
             room -= len(tokens)
             if room < 0:
-                return self._longest_within(text, seen.encode())
+                return self._longest_within(text, seen)
         return text
 
     def _words(self, text: str) -> Iterator[str]:
@@ -125,29 +129,33 @@ class ClipTokenizer:
             return (added[word],)
         if word in (START, END):  # CLIP's expression takes them for words even where they are none of its tokens
             return (ids.get(word, unknown),)
-        pieces = self._vocabulary.bpe.tokenize(word.encode().decode("latin-1").translate(_PRINTED))
+        pieces = self._vocabulary.bpe.tokenize(word.encode().decode("latin-1").translate(PRINTED))
         return tuple(added.get(piece.value, piece.id) for piece in pieces)
 
     def _beginning(self, word: str, count: int) -> str:
         """Return what the first tokens of a word hold, without a character that is not whole."""
-        written = word.encode().decode("latin-1").translate(_PRINTED)
+        written = word.encode().decode("latin-1").translate(PRINTED)
         pieces = self._vocabulary.bpe.tokenize(written)[:count]
         size = len(written.encode()[: pieces[-1].offsets[1]].decode()) if pieces else 0
         return word.encode()[:size].decode(errors="ignore")
 
-    def _longest_within(self, text: str, seen: bytes) -> str:
+    def _longest_within(self, text: str, seen: str) -> str:
         """Return the longest beginning of a text whose words are a beginning of what was seen."""
 
         def read(length: int) -> bytes:
-            return "".join(self._words(text[:length])).encode()
+            return _joined(self._words(text[:length]))
 
-        length, beyond = 0, len(text)
-        while beyond - length > 1:
-            middle = (length + beyond) // 2
-            length, beyond = (middle, beyond) if len(read(middle)) <= len(seen) else (length, middle)
-        # An accent that follows its letter makes another letter of it, and a sigma looks different at a word's end.
-        lengths = (each for each in range(length, max(length - _STEPS_BACK, 0), -1) if seen.startswith(read(each)))
-        return text[: next(lengths, 0)].rstrip()
+        held = _joined([seen])
+        within = bisect_right(range(len(text) + 1), len(held), key=lambda length: len(read(length))) - 1
+        # Shorter ones too: an accent that follows its letter makes another letter of it.
+        lengths = (each for each in range(within, max(within - _STEPS_BACK, 0), -1) if held.startswith(read(each)))
+        longest = next(lengths, 0)
+        size = len(read(longest))
+        return text[: bisect_left(range(longest), size, key=lambda length: len(read(length)))]
+
+
+def _joined(words: Iterable[str]) -> bytes:
+    return "".join(words).replace(_LAST_SIGMA, _SIGMA).encode()
 
 
 def clip_tokenizer(folder: Path) -> ClipTokenizer:
