@@ -11,6 +11,7 @@ from typing import Any
 from ddim_core.checkpoints.files import read_json, weight_files
 from ddim_core.checkpoints.labels import ClassLabels, read_labels
 from ddim_core.checkpoints.pipelines import INVERTIBLE, PIPELINES, Pipeline, Takes
+from ddim_core.checkpoints.text_limits import text_limits
 from ddim_core.errors import CheckpointError, ScheduleError
 from ddim_core.schedule import ScheduleConfig
 
@@ -24,11 +25,6 @@ _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 # Diffusion 1.5. It reads chat templates too, which no prompt passes through.
 _OPTIONAL_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", "tokenizer.json")
 _BLOCK_BYTES = 1 << 20
-
-MARKS = 2
-"""Tokens that every text has beside its own: one before it and one after it."""
-_CLIP_TOKENS = 77
-"""Of a text encoder whose configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +135,7 @@ def describe(folder: Path) -> CheckpointInfo:
         default_width=width * factor,
         schedule=_schedule(folder, pipeline),
         files=_files(folder, pipeline),
-        text_limits={name: _text_limit(folder, name) for name in pipeline.tokenizers},
+        text_limits=text_limits(folder, pipeline),
         labels=read_labels(config, index, str(folder)) if pipeline.takes == "class_label" else None,
         zeros_for_empty_prompt=xl and bool(index.get("force_zeros_for_empty_prompt", True)),
         upcasts_vae=xl and vae is not None and bool(vae.get("force_upcast", True)),
@@ -172,23 +168,6 @@ def _files(folder: Path, pipeline: Pipeline) -> dict[str, int]:
     optional = [f"{tokenizer}/{name}" for tokenizer in pipeline.tokenizers for name in _OPTIONAL_TOKENIZER_FILES]
     names += [name for name in optional if (folder / name).is_file()]
     return {name: (folder / name).stat().st_size for name in sorted(names)}
-
-
-def _text_limit(folder: Path, tokenizer: str) -> int:
-    """Return what a tokenizer and the text encoder of its name take, the shorter of both."""
-    encoder = tokenizer.replace("tokenizer", "text_encoder")
-    said, config = read_json(folder, f"{tokenizer}/tokenizer_config.json"), read_json(folder, f"{encoder}/config.json")
-    if isinstance(text := config.get("text_config"), dict) and config.get("model_type") == "clip":
-        config = text
-    limits = {
-        f"max_position_embeddings in {encoder}/config.json": config.get("max_position_embeddings", _CLIP_TOKENS),
-        f"model_max_length in {tokenizer}/tokenizer_config.json": said.get("model_max_length", said.get("max_len")),
-    }
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    for name, limit in given.items():
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= MARKS:
-            raise CheckpointError(f"{name} must be a number of tokens above {MARKS}, got {limit!r:.80} in {folder}")
-    return int(min(given.values()))
 
 
 def _schedule(folder: Path, pipeline: Pipeline) -> ScheduleConfig:

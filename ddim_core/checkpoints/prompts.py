@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ddim_core.checkpoints.folder import MARKS, CheckpointInfo
+from ddim_core.checkpoints.folder import CheckpointInfo
+from ddim_core.checkpoints.text_limits import MARKS
 from ddim_core.checkpoints.tokens import ClipTokenizer, clip_tokenizer
 
 _REMEMBERED = 1024

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import regex
 
-from ddim_core.checkpoints.folder import MARKS
-from ddim_core.checkpoints.vocabulary import END, START, Vocabulary, read_vocabulary
+from ddim_core.checkpoints.clip_vocabulary import END, START, Vocabulary, read_vocabulary
+from ddim_core.checkpoints.text_limits import MARKS
 
 _WORDS_REMEMBERED, _LONGEST_REMEMBERED = 50_000, 64
 _SPECIAL = "|".join(map(re.escape, (START, END)))

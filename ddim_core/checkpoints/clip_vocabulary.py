@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def read_vocabulary(folder: Path) -> Vocabulary:
 
 
 def _pieces(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    if (folder / "vocab.json").is_file():
-        text = _read_text(folder / "merges.txt")
-        lines = text.strip().split("\n")[1 : _MOST_MERGES + 1]  # the first one names a version
+    slow = ("vocab.json", "merges.txt")
+    if all((folder / name).is_file() for name in slow) or not (folder / _FAST).is_file():
+        lines = _read_text(folder / "merges.txt").strip().split("\n")[1:]  # the first one names a version
         return _numbers(read_json(folder, "vocab.json"), folder), _pairs((line.split() for line in lines), folder)
     model = read_json(folder, _FAST).get("model")
     if not isinstance(model, dict) or model.get("type") != "BPE":
@@ -79,7 +80,7 @@ def _numbers(vocab: Any, folder: Path) -> dict[str, int]:
 
 def _pairs(pairs: Iterable[Any], folder: Path) -> list[tuple[str, str]]:
     ranks: dict[tuple[str, str], None] = {}
-    for pair in pairs:
+    for pair in islice(pairs, _MOST_MERGES):
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(piece, str) for piece in pair):
             raise CheckpointError(f"a merge must be two pieces, got {pair!r:.80} in {folder}")
         ranks.pop((pair[0], pair[1]), None)  # of one that is there twice the later place counts
