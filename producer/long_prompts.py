@@ -16,6 +16,12 @@ MODE, MAX_WINDOWS = "long_prompts", "max_windows"
 _TEXTS = ("prompt", "negative_prompt")
 
 
+def named_options(long_prompts: LongPrompts | None, max_windows: int | None) -> dict[str, Any]:
+    """Return what was named of the two as fields of requests."""
+    given = {MODE: long_prompts, MAX_WINDOWS: max_windows}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """A prompt that is too long, and where it stands."""
