@@ -87,12 +87,12 @@ class LongPromptCheck:
         found = self._longest(row, fields)
         if found is None:
             return
-        mode, most = fields.get(MODE) or self._mode, fields.get(MAX_WINDOWS)
-        found = replace(found, most=most if isinstance(most, int) else self._most)
+        mode, own = fields.get(MODE) or self._mode, fields.get(MAX_WINDOWS)
+        most = own if isinstance(own, int) else self._most
         if mode == "refuse":
             self._too_long.add(found)
-        elif mode == "chunk" and found.size.windows > found.most:
-            self._too_many.add(found)
+        elif mode == "chunk" and found.size.windows > most:
+            self._too_many.add(replace(found, most=most))
 
     def decided(self, request: Request) -> Request:
         """Return a request that names what becomes of its prompts if one of them is too long, and only then."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import regex
@@ -18,7 +19,7 @@ import regex
 from ddim_core.checkpoints.clip_vocabulary import END, START, Vocabulary, read_vocabulary
 from ddim_core.checkpoints.text_limits import MARKS
 
-_WORDS_REMEMBERED, _LONGEST_REMEMBERED = 50_000, 64
+_REMEMBERED, _LONGEST_REMEMBERED = 50_000, 64
 _SPECIAL = "|".join(map(re.escape, (START, END)))
 _ENDINGS = "'s|'t|'re|'ve|'m|'ll|'d"
 _WORD = regex.compile(rf"{_SPECIAL}|{_ENDINGS}|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE)
@@ -68,24 +69,39 @@ PRINTED = {number: _printed(number) for number in range(256)}
 """Of each byte, as vocabularies write it."""
 
 
+class _Remembered(dict[str, tuple[int, ...]]):
+    """The tokens of what stands between spaces, of which a million prompts have little that is new."""
+
+    def __init__(self, read: Callable[[str], tuple[int, ...]]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, text: str) -> tuple[int, ...]:
+        tokens = tuple(chain.from_iterable(map(self._read, _words_of(text))))
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        if len(text) <= _LONGEST_REMEMBERED:
+            self[text] = tokens
+        return tokens
+
+
 class ClipTokenizer:
-    """Makes texts into the numbers of a vocabulary; remembers words, of which a million prompts have few."""
+    """Makes texts into the numbers of a vocabulary."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         """Read texts with this vocabulary."""
         self._vocabulary = vocabulary
         longest_first = sorted(vocabulary.added, key=len, reverse=True)
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        self._remembered: dict[str, tuple[int, ...]] = {}
+        self._remembered = _Remembered(self._read)
 
     def ids(self, text: str) -> list[int]:
         """Return the tokens of a text, with the marks of its start and end."""
-        content = (number for word in self._words(text) for number in self._of_word(word))
-        return [self._vocabulary.start, *content, self._vocabulary.end]
+        return [self._vocabulary.start, *chain.from_iterable(self._tokens(text)), self._vocabulary.end]
 
     def count(self, text: str) -> int:
         """Return how many tokens a text has, both marks among them."""
-        return sum(len(self._of_word(word)) for word in self._words(text)) + MARKS
+        return sum(map(len, self._tokens(text))) + MARKS
 
     def seen(self, text: str, limit: int) -> str:
         """Return as much of a text, from its beginning, as its first ``limit`` tokens hold, the end's mark among them.
@@ -95,33 +111,25 @@ class ClipTokenizer:
         """
         room, seen = limit - MARKS, ""
         for word in self._words(text):
-            tokens = self._of_word(word)
+            tokens = self._read(word)
             seen += word if len(tokens) <= room else self._beginning(word, room)
             room -= len(tokens)
             if room < 0:
                 return self._longest_within(text, seen)
         return text
 
+    def _tokens(self, text: str) -> Iterator[tuple[int, ...]]:
+        """Yield the tokens of what stands between spaces, which nothing beyond them changes, and of added tokens."""
+        for number, piece in enumerate(self._added.split(text)):
+            if number % 2:
+                yield (self._vocabulary.added[piece],)
+            else:
+                yield from map(self._remembered.__getitem__, piece.split(" "))
+
     def _words(self, text: str) -> Iterator[str]:
         """Yield the words of a text, in which nothing is left to be cleaned; tokens that were added are words, too."""
         for number, piece in enumerate(self._added.split(text)):
-            if number % 2:
-                yield piece
-            elif piece.isascii() and piece.isprintable():
-                yield from _ASCII_WORD.findall(piece.lower())
-            else:
-                cleaned = unicodedata.normalize("NFC", piece.translate(_CLEANED))
-                yield from _WORD.findall(" ".join(word.lower() for word in cleaned.split()))
-
-    def _of_word(self, word: str) -> tuple[int, ...]:
-        tokens = self._remembered.get(word)
-        if tokens is None:
-            tokens = self._read(word)
-            if len(self._remembered) >= _WORDS_REMEMBERED:
-                self._remembered.clear()
-            if len(word) <= _LONGEST_REMEMBERED:
-                self._remembered[word] = tokens
-        return tokens
+            yield from (piece,) if number % 2 else _words_of(piece)
 
     def _read(self, word: str) -> tuple[int, ...]:
         added, ids, unknown = self._vocabulary.added, self._vocabulary.ids, self._vocabulary.unknown
@@ -152,6 +160,14 @@ class ClipTokenizer:
         longest = next(lengths, 0)
         size = len(read(longest))
         return text[: bisect_left(range(longest), size, key=lambda length: len(read(length)))]
+
+
+def _words_of(text: str) -> list[str]:
+    """Return the words of a text without added tokens."""
+    if text.isascii() and text.isprintable():
+        return _ASCII_WORD.findall(text.lower())
+    cleaned = unicodedata.normalize("NFC", text.translate(_CLEANED))
+    return _WORD.findall(" ".join(word.lower() for word in cleaned.split()))  # type: ignore[no-any-return]
 
 
 def _joined(words: Iterable[str]) -> bytes:
