@@ -33,6 +33,7 @@ class Vocabulary:
     """Of tokens that stand for themselves wherever a text has them: ``!`` in Stable Diffusion XL's second tokenizer."""
     start: int
     end: int
+    padding: int
     unknown: int
 
 
@@ -50,10 +51,10 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     known = {**ids, **added}
     try:
         bpe = BPE(vocab=ids, merges=merges, unk_token=special["unk_token"], end_of_word_suffix="</w>")
-        start, end, unknown = (known[special[name]] for name in ("bos_token", "eos_token", "unk_token"))
+        marks = [known[special[name]] for name in ("bos_token", "eos_token", "pad_token", "unk_token")]
     except Exception as exc:  # what the library raises is a plain Exception
         raise CheckpointError(f"merges must join pieces of the vocabulary, got {exc} in {folder}") from exc
-    return Vocabulary(bpe, ids, added, start, end, unknown)
+    return Vocabulary(bpe, ids, added, *marks)
 
 
 def _pieces(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -95,6 +95,11 @@ class ClipTokenizer:
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._remembered = _Remembered(self._read)
 
+    @property
+    def marks(self) -> tuple[int, int, int]:
+        """What stands before a text, after it, and what fills it up to a text encoder's length."""
+        return self._vocabulary.start, self._vocabulary.end, self._vocabulary.padding
+
     def ids(self, text: str) -> list[int]:
         """Return the tokens of a text, with the marks of its start and end."""
         return [self._vocabulary.start, *chain.from_iterable(self._tokens(text)), self._vocabulary.end]

@@ -42,6 +42,8 @@ def test_texts_of_every_script_have_the_tokens_of_transformers(
     """Accents composed or not, Chinese, emoji, control characters, NUL, apostrophes, marks; in every form of folder."""
     folder = FORMS[form](tmp_path / "tokenizer")
     theirs, ours = slow(folder), clip_tokenizer(folder)
+    tokenizer: Any = pytest.importorskip("transformers").CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    assert ours.marks == (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
     for text in texts(2_000, seed=1, rare=("<style>", "<style> two", "!")):
         assert ours.ids(text) == theirs(text), ascii(text)
         assert ours.count(text) == len(theirs(text)), ascii(text)
