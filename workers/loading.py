@@ -13,6 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ddim_core.checkpoints import describe, resolve
+from ddim_core.checkpoints.folder import PACKAGED
+from ddim_core.checkpoints.prompts import prompt_reader
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import HostError
@@ -38,7 +41,7 @@ def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
         HostError: The device needs MindSpore, and it is not installed.
     """
     if settings.device.kind == "sim":
-        return lambda _: partial(load_simulated, settings)
+        return lambda model: partial(load_simulated, settings, model)
     missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
@@ -60,8 +63,11 @@ def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
             pass
 
 
-def load_simulated(settings: SamplerSettings) -> LoadedSampler:
-    """Return a simulated sampler, which needs no checkpoint and takes every one for present."""
+def load_simulated(settings: SamplerSettings, model: ModelRef | None = None) -> LoadedSampler:
+    """Return a simulated sampler, which needs no checkpoint and takes every one for present.
+
+    It counts the tokens of prompts for a packaged one alone.
+    """
     slots = settings.slots or SIMULATED_SLOTS
     sampler = SimulatedSampler(slots=slots, step_ms=settings.device.step_ms)
     facts = SamplerFacts(
@@ -71,7 +77,8 @@ def load_simulated(settings: SamplerSettings) -> LoadedSampler:
         dtype="none",
         versions=_versions(),
     )
-    return LoadedSampler(sampler, facts)
+    packaged = model is not None and model.name in PACKAGED
+    return LoadedSampler(sampler, facts, prompt_reader(describe(resolve(model.name))) if model and packaged else None)
 
 
 def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
@@ -105,7 +112,7 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         decode_batch=told.decode_batch,
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
-    return LoadedSampler(service, facts)
+    return LoadedSampler(service, facts, prompt_reader(describe(folder)))
 
 
 def flash_attention(device: Device) -> str:

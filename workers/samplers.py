@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ddim_core.checkpoints.prompts import PromptReader
 from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import ModelRef, RunPlan
 from ddim_core.contracts.sample import Counters, Sampler
@@ -40,6 +41,8 @@ class LoadedSampler:
 
     sampler: Sampler
     facts: SamplerFacts
+    prompts: PromptReader | None = None
+    """What tells how long prompts are to its checkpoint; None where it takes none, or nobody has the checkpoint."""
 
 
 Load: TypeAlias = Callable[[], LoadedSampler]

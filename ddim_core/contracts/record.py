@@ -10,6 +10,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.contracts.start import Between, Picture, Start
 from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
@@ -35,6 +36,16 @@ class Record:
     attempts: int = 1
     prompt: str
     negative_prompt: str
+    prompt_used: str | None = None
+    """Its beginning, as far as the text encoder takes it, where it was cut; None: all of it was used."""
+    negative_prompt_used: str | None = None
+    prompt_tokens: int | None = None
+    """Of all of it, with the marks of start and end; None of a model that takes no prompts, or where nobody counted."""
+    negative_prompt_tokens: int | None = None
+    long_prompts: str = "cut"
+    """``refuse``, ``cut`` or ``chunk``: what becomes of prompts that the text encoder is too short for."""
+    windows: int = 1
+    """With ``chunk``, how many windows of the text encoder both prompts fill."""
     class_label: int | None = None
     """Of a model that draws classes; None of any other."""
     kind: str = "image"
@@ -104,6 +115,19 @@ def _arrow_field(name: str, annotation: str) -> pa.Field[Any]:
     return pa.field(name, _TYPES[kind], nullable=bool(optional))
 
 
+ADDED_LATER: frozenset[str] = frozenset(
+    {
+        "error_code",
+        "prompt_used",
+        "negative_prompt_used",
+        "prompt_tokens",
+        "negative_prompt_tokens",
+        "long_prompts",
+        "windows",
+    }
+)
+"""Columns that parts of earlier versions may lack: their rows have the defaults, and of failures the class's code."""
+
 RECORD_SCHEMA: pa.Schema = pa.schema([_arrow_field(f.name, str(f.type)) for f in fields(Record)])
 """The fixed Arrow schema of manifest parts: one column a field of ``Record``, in its order."""
 
@@ -170,7 +194,19 @@ def spec_of(record: Record) -> SampleSpec:
         schedule=ScheduleConfig.from_mapping(json.loads(record.scheduler)),
         start=_start_of(record),
         path=_path_of(record),
+        long_prompts=cast(LongPrompts, record.long_prompts),
+        windows=record.windows,
     )
+
+
+def caption_of(row: Any) -> str:
+    """Return what an image is said to show: of a row's prompt, what was seen of it."""
+    return str(row.prompt if row.prompt_used is None else row.prompt_used)
+
+
+def is_cut(row: Any) -> bool:
+    """Return whether not all of a row's prompts was seen."""
+    return row.prompt_used is not None or row.negative_prompt_used is not None
 
 
 def way_columns(spec: SampleSpec) -> dict[str, Any]:

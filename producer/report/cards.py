@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.contracts.record import SUCCESS, Record, caption_of
 from producer.report.facets import Pairs
 from producer.report.labels import labels_of
 from producer.report.pictures import Picture
@@ -65,10 +65,12 @@ def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | 
             (CUSTOM_ID, record.custom_id),
             ("Time", duration(record.seconds) if made else ""),
             ("File", record.path or ""),
+            ("Tokens", "" if record.prompt_tokens is None else str(record.prompt_tokens)),
+            ("Whole prompt", "" if record.prompt_used is None else cut(record.prompt, CAPTION_LIMIT_CHARS)),
         ),
         shared=(
             *parameters,
-            ("Negative prompt", cut(record.negative_prompt, NEGATIVE_LIMIT_CHARS)),
+            ("Negative prompt", cut(_negative(record), NEGATIVE_LIMIT_CHARS)),
             ("Worker", record.worker),
             ("Attempts", str(record.attempts) if record.attempts > 1 else ""),
         ),
@@ -77,9 +79,13 @@ def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | 
     )
 
 
+def _negative(record: Record) -> str:
+    return record.negative_prompt if record.negative_prompt_used is None else record.negative_prompt_used
+
+
 def _caption(record: Record) -> str:
-    """Return the prompt, and what else than a plain image of it this is."""
-    caption = cut(record.prompt, CAPTION_LIMIT_CHARS)
+    """Return what the model saw of the prompt, and what else than a plain image of it this is."""
+    caption = cut(caption_of(record), CAPTION_LIMIT_CHARS)
     if record.kind == "interpolate" and record.fraction is not None:
         return f"{caption} ({short(round(record.fraction, 3))} of the way from seed {record.seed} to {record.to_seed})"
     if record.kind == "trace":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from ddim_core.contracts.record import Record
+from ddim_core.contracts.record import Record, is_cut
 from ddim_core.schedule.config import PARAMETER_NAMES
 from producer.report.wording import short
 
@@ -55,8 +55,17 @@ def parameters(record: Record) -> Pairs:
         (WORDS["guidance_rescale"], short(record.guidance_rescale)),
         (WORDS["eta"], short(record.eta)),
         ("Size", f"{record.width} x {record.height}"),
+        *_seen(record),
         *_scheduler(record.scheduler),
     )
+
+
+def _seen(record: Record) -> Pairs:
+    """Return how much of the prompts the model saw, where that is known."""
+    if record.prompt_tokens is None:
+        return ()
+    whole = "whole" if record.windows == 1 else f"whole, in {record.windows} windows"
+    return (("Prompt seen", "cut" if is_cut(record) else whole),)
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from producer.report.speed import timeline, worker_speeds
 from producer.report.tally import RowTally
 from producer.report.wording import clock, duration, grouped, short
 
-_IN_EVERY_CARD = ("Size", "Negative prompt", "Time", "Attempts", "Worker", "File")
+_IN_EVERY_CARD = ("Size", "Whole prompt", "Tokens", "Negative prompt", "Time", "Attempts", "Worker", "File")
 
 
 def render(facts: RunFacts, contents: Contents, *, links: bool) -> str:

@@ -71,6 +71,8 @@ SPEC = SampleSpec(
     height=8,
     width=16,
     schedule=ScheduleConfig(),
+    long_prompts="chunk",
+    windows=3,
 )
 
 
@@ -80,13 +82,17 @@ def written(records: list[Record]) -> pa.Table:
 
 
 def test_the_schema_is_the_record() -> None:
-    """Columns that may be absent: what a failed image, a lossless format, other kinds of requests or devices lack."""
+    """Columns that may be absent: what a failed image, a short prompt, other kinds of requests or devices lack."""
     assert RECORD_SCHEMA.names == [field.name for field in fields(Record)]
     nullable = {field.name for field in RECORD_SCHEMA if field.nullable}
     assert nullable == {
         "error_code",
         "error_class",
         "error_message",
+        "prompt_used",
+        "negative_prompt_used",
+        "prompt_tokens",
+        "negative_prompt_tokens",
         "class_label",
         "quality",
         "path",
