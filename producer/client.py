@@ -12,13 +12,13 @@ from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
 from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.plan import Container, Priority, RunPlan
-from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
 from ddim_core.errors import StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.extension import More, extend
 from producer.failures import FailedImage, failed_images, retry_failed
+from producer.images.reader import RunReader
 from producer.long_prompts import named_options
 from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus, patient
@@ -37,6 +37,8 @@ class Client:
         >>> run = Client("redis://queue.example:6379/0").submit([{"prompt": "a red circle"}], out="s3://bucket/circles")
         >>> run.wait().images_made
         1
+        >>> Client().run("s3://bucket/circles").image("000000000").size
+        (64, 64)
     """
 
     def __init__(self, broker_url: str | None = None, *, queue: str | None = None) -> None:
@@ -109,7 +111,7 @@ class Client:
         return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)
 
     def run(self, url: str) -> Run:
-        """Return the run at ``url``.
+        """Return the run at ``url``, another process's too; to read its images takes no Redis.
 
         Raises:
             RunNotFoundError: There is none.
@@ -117,8 +119,8 @@ class Client:
         return Run(RunFolder(url), self._broker)
 
 
-class Run:
-    """A run in its store."""
+class Run(RunReader):
+    """A run in its store; what it shows without Redis, its images among that, stands in ``RunReader``."""
 
     def __init__(self, folder: RunFolder, broker: Broker) -> None:
         """Open the run that a folder holds.
@@ -126,13 +128,9 @@ class Run:
         Raises:
             RunNotFoundError: It holds none.
         """
-        self._folder, self._broker = folder, broker
+        super().__init__(folder)
+        self._broker = broker
         self._progress = RunProgress(folder, broker)
-
-    @property
-    def url(self) -> str:
-        """The run's folder."""
-        return self._folder.url
 
     @property
     def plan(self) -> RunPlan:
@@ -158,10 +156,6 @@ class Run:
                 raise TimeoutError(f"the run must be over within {timeout_s:g} s, got {state} at {self.url}")
             time.sleep(_POLL_S)
         return status
-
-    def records(self) -> Iterator[Record]:
-        """Yield the rows of the chunks that are done, in the order of their keys; failed images are among them."""
-        return self._folder.records()
 
     def verify(self) -> list[RunFault]:
         """Return what is wrong with the finished run, image by image and file by file; nothing if it is sound.

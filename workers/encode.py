@@ -14,7 +14,7 @@ from PIL import Image, features
 from PIL import __version__ as pillow_version
 
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
-from ddim_core.contracts.record import Record, caption_of
+from ddim_core.contracts.record import Record, caption_of, metadata_text
 from ddim_core.errors import SampleError
 
 # All that encoders can be told is fixed, so that the same pixels are the same file.
@@ -133,7 +133,7 @@ def encode_sample_json(record: Record, *, tells_of_texts: bool = True) -> bytes:
         for name in ("prompt", "negative_prompt"):
             used = getattr(record, f"{name}_used")
             fields[f"{name}_used"] = getattr(record, name) if used is None else used
-    return json.dumps(fields, ensure_ascii=False).encode()
+    return json.dumps({**fields, "metadata": metadata_text(record.metadata)}, ensure_ascii=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import logging
 import platform
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ from workers.simulated import SimulatedSampler
 log = logging.getLogger(__name__)
 
 SIMULATED_SLOTS = 4
+_NEVER_SHOWN = re.compile(r"310P|910(A|B?Pro|PremiumA)", re.IGNORECASE)
+"""Chips whose FlashAttention the vendor's pages exclude, and on which nobody has shown this program."""
 
 
 def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
@@ -93,6 +96,7 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         cpu_threads=len(device.cores) or None,
         sizes=tuple(map(Size.parse, settings.sizes)),
         memory_limit_bytes=settings.memory_limit_bytes,
+        flash_attention=flash_attention(device),
     )
     if settings.slots is not None:
         told = dataclasses.replace(told, slots=settings.slots)
@@ -109,6 +113,15 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
     return LoadedSampler(service, facts, prompt_reader(describe(folder)))
+
+
+def flash_attention(device: Device) -> str:
+    """Return whether a device may use FlashAttention, as ``SamplingSettings`` says it; a doubtful chip is named."""
+    if device.kind != "npu" or not _NEVER_SHOWN.search(device.name):
+        return "auto"
+    extra = {"action": "doubtful_chip", "device": device.label, "chip": device.name, "flash_attention": "off"}
+    log.warning("nobody has shown this program on this chip; FlashAttention is switched off", extra=extra)
+    return "off"
 
 
 def _mindspore_name(device: Device) -> str:

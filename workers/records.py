@@ -104,7 +104,7 @@ class RecordMaker:
             "height": item.spec.height,
             "width": item.spec.width,
             "scheduler": _schedule_json(item.spec.schedule),
-            "metadata": json.dumps(item.request.metadata, ensure_ascii=False, sort_keys=True),
+            "metadata": item.request.metadata,
             "model": self.plan.model.name,
             "model_digest": self.plan.model.digest,
             "format": self.plan.image_format,

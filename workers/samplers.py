@@ -13,7 +13,7 @@ from typing import TypeAlias
 from ddim_core.checkpoints.prompts import PromptReader
 from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import ModelRef, RunPlan
-from ddim_core.contracts.sample import Counters, Sampler, Size
+from ddim_core.contracts.sample import Counters, Sampler
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,8 @@ class Samplers:
             DeviceError: The device failed.
         """
         with self._warm_up():
-            sizes = [size for size in map(Size.parse, plan.sizes) if limits.allows_size(size)]
-            loaded.sampler.prepare(sizes, thresholding=plan.thresholding, inverting=plan.inverting)
+            shapes = [shape for shape in plan.batch_shapes if limits.allows_size(shape.size)]
+            loaded.sampler.prepare(shapes, thresholding=plan.thresholding, inverting=plan.inverting)
 
     def counters(self) -> Counters:
         """Return what the sampler that is loaded has done; it stands still when its device hangs."""

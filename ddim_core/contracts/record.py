@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
@@ -70,8 +71,8 @@ class Record:
     width: int
     scheduler: str
     """The whole ``ScheduleConfig`` as JSON."""
-    metadata: str
-    """The request's ``metadata`` as JSON."""
+    metadata: Mapping[str, str]
+    """The request's own; a part holds it as JSON, see ``metadata_text``."""
     model: str
     model_digest: str
     format: str
@@ -106,7 +107,7 @@ class Record:
     """From admission to the decoded image."""
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "Mapping[str, str]": pa.string()}
 
 
 def _arrow_field(name: str, annotation: str) -> pa.Field[Any]:
@@ -131,9 +132,44 @@ RECORD_SCHEMA: pa.Schema = pa.schema([_arrow_field(f.name, str(f.type)) for f in
 """The fixed Arrow schema of manifest parts: one column a field of ``Record``, in its order."""
 
 
-def record_from_row(row: dict[str, Any]) -> Record:
-    """Return the record that a row of a manifest part holds."""
-    return Record(**row)
+def record_from_row(row: Mapping[str, Any]) -> Record:
+    """Return the record that a row of a manifest part holds.
+
+    Raises:
+        ArrowInvalid: Its metadata is no JSON object.
+    """
+    return Record(**{**row, "metadata": _metadata_in(row["metadata"])})
+
+
+def column_of(records: Iterable[Record], name: str) -> list[Any]:
+    """Return what a manifest part holds in a column.
+
+    Raises:
+        TypeError: A record's metadata is no mapping.
+    """
+    values = [getattr(record, name) for record in records]
+    return [metadata_text(value) for value in values] if name == "metadata" else values
+
+
+def metadata_text(metadata: Mapping[str, str]) -> str:
+    """Return a record's metadata as files hold it: JSON, the same for equal metadata.
+
+    Raises:
+        TypeError: It is no mapping.
+    """
+    if not isinstance(metadata, Mapping):  # a text would silently become a text in JSON
+        raise TypeError(f"metadata must be a mapping, got {metadata!r:.80}")
+    return json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True)
+
+
+def _metadata_in(text: str) -> dict[str, str]:
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise pa.ArrowInvalid(f"column metadata must be a JSON object, got {text!r:.80}")
+    return metadata
 
 
 def encoding_of(record: Record) -> ImageEncoding:

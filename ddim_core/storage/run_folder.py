@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest, ManifestTotals
 from ddim_core.contracts.plan import PlannedRequest, RunPlan
-from ddim_core.contracts.record import ADDED_LATER, RECORD_SCHEMA, Record, record_from_row
+from ddim_core.contracts.record import ADDED_LATER, RECORD_SCHEMA, Record, column_of, record_from_row
 from ddim_core.errors import RunExistsError, RunNotFoundError, StorageError, code_of_class
 from ddim_core.storage.changes import with_later_changes
 from ddim_core.storage.documents import Model, damaged, encode_document, read_document
@@ -79,7 +79,7 @@ def encode_part(records: Sequence[Record]) -> bytes:
     Raises:
         TypeError: A record holds a value that its column cannot.
     """
-    columns = [_column(field, [getattr(record, field.name) for record in records]) for field in RECORD_SCHEMA]
+    columns = [_column(field, column_of(records, field.name)) for field in RECORD_SCHEMA]
     table = pa.Table.from_arrays(columns, schema=RECORD_SCHEMA)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")

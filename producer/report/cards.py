@@ -8,6 +8,7 @@ from typing import Literal
 
 from ddim_core.contracts.record import SUCCESS, Record, caption_of
 from producer.report.facets import Pairs
+from producer.report.labels import labels_of
 from producer.report.pictures import Picture
 from producer.report.wording import cut, duration, short
 
@@ -15,8 +16,13 @@ CAPTION_LIMIT_CHARS = 2000
 """A prompt may have five times as many; all of it stands in the run's parts."""
 NEGATIVE_LIMIT_CHARS = 500
 
+CUSTOM_ID = "custom_id"
+"""What a request is called, under the name that people gave it by."""
 SUMMARY = ("Steps", "Guidance", "Seed")
 """What a card shows without being opened."""
+
+LABELS_SHOWN = 3
+"""Of its metadata, the same."""
 
 Status = Literal["made", "failed", "missing"]
 
@@ -36,6 +42,8 @@ class Card:
     shared: Pairs
     """What many images of a run share: sampling parameters first."""
     picture: Picture | None
+    labels: Pairs = ()
+    """Its request's metadata."""
 
     def facts(self) -> dict[str, str]:
         """Return all that is known, by name."""
@@ -54,7 +62,7 @@ def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | 
         fault=found if isinstance(found, str) else "",
         own=(
             ("Seed", str(record.seed)),
-            ("Request", record.custom_id),
+            (CUSTOM_ID, record.custom_id),
             ("Time", duration(record.seconds) if made else ""),
             ("File", record.path or ""),
             ("Tokens", "" if record.prompt_tokens is None else str(record.prompt_tokens)),
@@ -67,6 +75,7 @@ def card_of(record: Record, parameters: Pairs, pictures: Mapping[str, Picture | 
             ("Attempts", str(record.attempts) if record.attempts > 1 else ""),
         ),
         picture=None if isinstance(found, str) else found,
+        labels=labels_of(record),
     )
 
 

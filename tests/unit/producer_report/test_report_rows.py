@@ -43,18 +43,27 @@ def test_sizes_are_in_the_order_of_their_numbers() -> None:
 
 
 def test_the_parameters_of_a_row_are_those_it_was_sampled_with(record: Record) -> None:
-    """Scheduler fields under their own names, and none that no scheduler has: they become names in the page's data."""
-    schedule = json.dumps({"beta_start": 0.00085, "clip_sample": False, "trained_betas": [0.1] * 9, "__proto__": 1})
-    found = dict(parameters(replace(record, guidance_scale=7.5, eta=0.0, width=96, height=64, scheduler=schedule)))
+    """In words, not as schedulers call them, and none that no scheduler has: they become names in the page's data."""
+    text = json.dumps(
+        {
+            "beta_start": 0.00085,
+            "clip_sample": False,
+            "trained_betas": [0.1] * 9,
+            "timestep_pairs": "visited",
+            "__proto__": 1,
+        }
+    )
+    found = dict(parameters(replace(record, guidance_scale=7.5, eta=0.0, width=96, height=64, scheduler=text)))
     assert found == {
         "Steps": "20",
         "Guidance": "7.5",
         "Guidance rescale": "0",
         "Eta": "0",
         "Size": "96 x 64",
-        "beta_start": "0.00085",
-        "clip_sample": "no",
-        "trained_betas": "given",
+        "First beta": "0.00085",
+        "Clipping": "no",
+        "Trained betas": "given",
+        "A step leads": "to the next one visited",
     }
 
 
