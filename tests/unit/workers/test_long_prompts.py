@@ -19,10 +19,10 @@ from ddim_core.checkpoints import describe, resolve
 from ddim_core.checkpoints.prompts import PromptReader, prompt_reader
 from ddim_core.contracts.manifest import ChunkStats, Manifest
 from ddim_core.contracts.plan import ModelRef, PlannedRequest, RunPlan, chunk_items
-from ddim_core.contracts.record import FAILED, SUCCESS, Record, caption_of, column_of, is_cut, spec_of
+from ddim_core.contracts.record import FAILED, SUCCESS, Record, caption_of, is_cut, spec_of
 from ddim_core.contracts.request import Request
 from ddim_core.storage.commits import Commits
-from ddim_core.storage.run_folder import RunFolder, decode_part, encode_part, stats_path
+from ddim_core.storage.run_folder import RunFolder, decode_part, encode_part, read_part, stats_path
 from tests.unit.checkpoints.vocabularies import shapes
 from tests.unit.workers.samples import FACTS, ScriptedSampler, plan
 from workers.board import Board
@@ -213,8 +213,9 @@ def test_the_table_of_an_image_folder_has_what_was_seen_as_its_text(
 ) -> None:
     """And what was asked for under its own name."""
     folder, table = RunFolder(str(tmp_path / "run")), MetadataTable()
-    for row in rows_of(encoders, tmp_path, request(LONG), request(), container="imagefolder"):
-        table.add(SimpleNamespace(**{name: column_of([row], name)[0] for name in table.columns}))  # as parts have it
+    rows = rows_of(encoders, tmp_path, request(LONG), request(), container="imagefolder")
+    for row in read_part(encode_part(rows)).to_pylist():  # as whoever finishes a run has them
+        table.add(SimpleNamespace(**row))
     table.write(folder)
     first, second = pq.read_table(io.BytesIO(folder.store.get(METADATA))).to_pylist()
     assert (first["text"], first["prompt"], first["prompt_tokens"]) == (SEEN, LONG, shapes().count(LONG))
