@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from os import PathLike, fspath
+from typing import Any, TypeAlias
 
 from ddim_core.broker_url import named_broker
 from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
@@ -13,17 +14,22 @@ from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.plan import Container, Priority, RunPlan
 from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
-from ddim_core.errors import StorageError
+from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.extension import More, extend
 from producer.failures import FailedImage, failed_images, retry_failed
+from producer.inputs.objects import SOURCE, rows_of
 from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus, patient
-from producer.rows import Row
 from producer.run_life import cancel, go_on, pause, resume
 from producer.submission import submit
+from producer.values import plain_value
 from producer.verify import RunCheck, RunFault
+from producer.wording import got
+
+Requests: TypeAlias = "Iterable[Request | Mapping[str, Any] | str] | PathLike[str]"
+"""What has rows; tables, which have some too, are told by their library."""
 
 _POLL_S = 1.0
 
@@ -48,10 +54,10 @@ class Client:
     # Options are spelled out, because editors and help() then know them; RunOptions holds the same.
     def submit(  # noqa: PLR0913
         self,
-        requests: Iterable[Request | Mapping[str, Any]],
+        requests: Requests,
         *,
-        out: str,
-        model: str = "shapes",
+        out: str | PathLike[str],
+        model: str | PathLike[str] = "shapes",
         seed: int = 0,
         container: Container = "webdataset",
         image_format: ImageFormat = "png",
@@ -66,8 +72,10 @@ class Client:
         """Check all requests, write the run to ``out`` and queue it; if anything is wrong, do neither.
 
         Args:
-            requests: One for each line of a prompts file; a mapping has the fields of ``Request``, and may have
-                ``sweep``, ``sweep_mode`` and ``lists``, with which it stands for many.
+            requests: One for each line of a prompts file: a mapping of the fields of ``Request``, which may have
+                ``sweep``, ``sweep_mode`` and ``lists``, with which it stands for many; a ``Request``; or a text, which
+                is its prompt. Or a table of pandas, polars or Arrow, or the ``Path`` of a file. NumPy's values are
+                taken as Python's; None and NaN leave a field out.
             out: URL or path of the run's folder, which must not hold a run.
             model: A packaged checkpoint's name, or the path of a folder that the workers have, too.
             seed: What the seeds of requests without one follow from.
@@ -87,27 +95,27 @@ class Client:
             BrokerError: Redis does not answer.
         """
         options = RunOptions(
-            out=out,
-            model=model,
-            seed=seed,
+            out=fspath(out),
+            model=fspath(model),
+            seed=_plain("the run's seed", seed),
             container=container,
-            encoding=chosen_encoding(image_format, quality, lossless=lossless),
-            images_per_chunk=images_per_chunk,
+            encoding=chosen_encoding(image_format, _plain("quality", quality), lossless=bool(lossless)),
+            images_per_chunk=_plain("images per chunk", images_per_chunk),
             priority=priority,
-            defaults=defaults or {},
-            lists=lists or {},
+            defaults=_mapping("the defaults", defaults),
+            lists=_mapping("the lists", lists),
             results=results,
             limits=read_limits(os.environ),
         )
-        return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)
+        return Run(submit(rows_of(requests), SOURCE, options, self._broker), self._broker)
 
-    def run(self, url: str) -> Run:
+    def run(self, url: str | PathLike[str]) -> Run:
         """Return the run at ``url``.
 
         Raises:
             RunNotFoundError: There is none.
         """
-        return Run(RunFolder(url), self._broker)
+        return Run(RunFolder(fspath(url)), self._broker)
 
 
 class Run:
@@ -194,7 +202,7 @@ class Run:
 
     def extend(
         self,
-        requests: Iterable[Request | Mapping[str, Any]],
+        requests: Requests,
         *,
         defaults: Mapping[str, Any] | None = None,
         take_over: bool = False,
@@ -202,7 +210,7 @@ class Run:
         """Add requests to the run, finished or not, and queue them; return how many images those are.
 
         Args:
-            requests: One for each line of a prompts file, with a ``custom_id`` that the run does not have, or none.
+            requests: As for ``Client.submit``, with a ``custom_id`` that the run does not have, or none.
             defaults: Fields of requests that do not give them, in place of the run's.
             take_over: Do so although another extension of the run was begun; whoever began it must have died.
 
@@ -211,7 +219,7 @@ class Run:
             RunExistsError: Somebody else is extending the run, or died at it.
             BrokerError: Redis does not answer.
         """
-        more = More(_rows(requests), "requests", defaults or {}, limits=read_limits(os.environ))
+        more = More(rows_of(requests), SOURCE, _mapping("the defaults", defaults), limits=read_limits(os.environ))
         return extend(self._folder, more, self._broker, take_over=take_over).image_count
 
     def pause(self) -> bool:
@@ -227,7 +235,16 @@ class Run:
         return go_on(self._folder, self._broker)
 
 
-def _rows(requests: Iterable[Request | Mapping[str, Any]]) -> Iterator[Row]:
-    for number, request in enumerate(requests, start=1):
-        fields = request.model_dump(exclude_unset=True) if isinstance(request, Request) else request
-        yield Row("requests", number, {name: value for name, value in fields.items() if value is not None})
+def _plain(name: str, value: Any) -> Any:
+    """Return a whole number in Python's own type, as NumPy's are not; None stays."""
+    plain = None if value is None else plain_value(value)
+    if plain is not None and type(plain) is not int:
+        raise InputError(f"{name} must be a whole number, got {got(value)}")
+    return plain
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    plain = {} if value is None else plain_value(value)
+    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+        raise InputError(f"{name} must be a mapping of names and values, got {got(value)}")
+    return plain

@@ -8,7 +8,9 @@ from math import prod
 from typing import Any
 
 from ddim_core.errors import Fault, RequestFaults
+from producer.one_form import text_faults, text_rule
 from producer.rows import LISTS, SWEEP, SWEEP_MODE, Row
+from producer.suggestions import did_you_mean, suggested
 from producer.sweeps import EXPANSION_LIMIT, Axis, swept
 from producer.templates import LIST_NAME, filled, names_in
 from producer.wording import got
@@ -31,11 +33,13 @@ def expanded(row: Row, lists: Lists) -> Iterable[Row]:
     """
     if not lists and not (SWEEP in row.fields or LISTS in row.fields or SWEEP_MODE in row.fields):
         return (row,)
-    faults: list[Fault] = []
+    given = {name: row.fields[name] for name in (SWEEP, SWEEP_MODE, LISTS) if name in row.fields}
+    if faults := [row.fault(*fault) for fault in text_faults(given)]:
+        raise RequestFaults(faults)
     own = _own_lists(row, faults)
-    named = _named(row, {**lists, **own}, faults) if lists or own else []
+    named, missed = _named(row, {**lists, **own}, faults) if lists or own else ([], set())
     for name in own:
-        if name not in named:
+        if name not in named and name not in missed:
             faults.append(row.fault(f"{LISTS}.{name}", f"must have a place in the prompt, as {{{name}}}, got none"))
     filling = [Axis(name, {**lists, **own}[name]) for name in named]
     axes = _sweep(row, faults)
@@ -47,13 +51,15 @@ def expanded(row: Row, lists: Lists) -> Iterable[Row]:
     return _members(row, filling, axes, is_template=bool(lists or own), is_zip=mode == "zip")
 
 
-def list_fault(name: str, texts: Any) -> str | None:
+def list_fault(name: Any, texts: Any) -> str | None:
     """Return the rule that a list of texts breaks, or None if it is one."""
-    if not LIST_NAME.fullmatch(name):
+    if not isinstance(name, str) or not LIST_NAME.fullmatch(name):
         return "must have a name of letters, digits, _ and -"
     if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         return f"must be a list of texts, got {got(texts)}"
-    return None if texts else "must have at least one text, got none"
+    if not texts:
+        return "must have at least one text, got none"
+    return next((rule for text in texts if (rule := text_rule(text))), None)
 
 
 def _own_lists(row: Row, faults: list[Fault]) -> Lists:
@@ -66,9 +72,13 @@ def _own_lists(row: Row, faults: list[Fault]) -> Lists:
     return {name: texts for name, texts in lists.items() if name not in wrong}
 
 
-def _named(row: Row, lists: Lists, faults: list[Fault]) -> list[str]:
-    """Return the lists that the row's prompts name, each once, in their order."""
+def _named(row: Row, lists: Lists, faults: list[Fault]) -> tuple[list[str], set[str]]:
+    """Return the lists that the row's prompts name, each once, in their order, and those that a misspelt name meant.
+
+    Names of no list are one fault of their field.
+    """
     named: dict[str, None] = {}
+    missed: set[str] = set()
     for field in TEMPLATES:
         template = row.fields.get(field)
         if not isinstance(template, str):
@@ -78,12 +88,18 @@ def _named(row: Row, lists: Lists, faults: list[Fault]) -> list[str]:
         except ValueError as exc:
             faults.append(row.fault(field, str(exc)))
             continue
-        unknown = [name for name in names if name not in lists]
-        for name in unknown:
-            rule = f"must name lists among {', '.join(lists)}, got {{{name}}}; braces of its own must be doubled"
-            faults.append(row.fault(field, rule))
+        if unknown := [name for name in names if name not in lists]:
+            faults.append(row.fault(field, _unknown_rule(unknown, lists)))
+            missed.update(near for name in unknown for near in suggested(name, tuple(lists)))
         named.update((name, None) for name in names if name in lists)
-    return list(named)
+    return list(named), missed
+
+
+def _unknown_rule(names: Sequence[str], lists: Lists) -> str:
+    """Return the rule that places break which name no list, with what they may have meant."""
+    near = next((hint for name in names if (hint := did_you_mean(name, tuple(lists)))), "")
+    places = ", ".join(f"{{{name}}}" for name in names)
+    return f"must name lists among {', '.join(lists)}, got {places}{near}; braces of its own must be doubled"
 
 
 def _sweep(row: Row, faults: list[Fault]) -> list[Axis]:

@@ -17,6 +17,7 @@ from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
 from producer.expansion import expanded
 from producer.fleet_limits import FleetLimits
 from producer.model import Model
+from producer.one_form import in_one_form, take_out_texts
 from producer.pictures import Pictures
 from producer.places import Places
 from producer.rows import Row
@@ -27,7 +28,6 @@ FAULTS_SHOWN = 20
 """More are counted but not kept: a wrong file may hold a million."""
 SCHEDULES_REMEMBERED = 10_000
 
-_WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width", "class_label")
 _OTHER_NAMES = {"jpeg": "jpg"}
 """What others call our image formats."""
 
@@ -63,7 +63,8 @@ class RequestChecker:
             "guidance_scale": model.guidance_scale,
         }
         self._defaults = {**standard, **defaults}
-        self._scheduler = dict(self._defaults.get("scheduler", {}))
+        scheduler = self._defaults.get("scheduler", {})
+        self._scheduler = dict(scheduler) if isinstance(scheduler, Mapping) else {}
         self._count = first_index
         self._places = Places()
         self._possible: set[tuple[str, int, bool]] = set()
@@ -92,6 +93,8 @@ class RequestChecker:
     def _validated(self, row: Row, custom_id: str) -> Request:
         faults = list(self._unexpected(row)) if row.expects else []
         fields = self._merged(row)
+        faults += [row.fault(*fault) for fault in take_out_texts(fields)]
+        faults += [row.fault(*fault) for fault in in_one_form(fields, typed=row.typed)]
         faults += [row.fault(*fault) for fault in fill_in(fields, self._model)]
         try:
             request = Request.model_validate({"custom_id": custom_id, **fields}, strict=row.typed)
@@ -125,10 +128,6 @@ class RequestChecker:
             fields["guidance_scale"] = 1.0  # with more, the way up and the way down differ by more
         if self._scheduler and isinstance(overrides := row.fields.get("scheduler"), dict):
             fields["scheduler"] = {**self._scheduler, **overrides}
-        for name in _WHOLE_NUMBERS:
-            # 30.0 is a whole number: tables with gaps hold floats.
-            if isinstance(value := fields.get(name), float) and value.is_integer():
-                fields[name] = int(value)
         return fields
 
     def _unfit(self, request: Request, row: Row) -> Iterator[Fault]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ddim_core.errors import Fault, InputError
+from ddim_core.errors import Fault
 from producer.inputs import read_rows
 from producer.rows import Row
 
@@ -64,12 +64,16 @@ def test_whole_objects_may_stand_in_a_csv_cell(write: WriteFile) -> None:
         ("prompt,sed\na,1\n", "FILE:1: a column must be one of prompt, .*, got 'sed'; did you mean seed?"),
         (
             "promt\na\n",
-            "FILE:1: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt",
+            "FILE:1: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt; "
+            "'promt' may be it",
         ),
         ("prompt,seed,seed\na,1,2\n", "FILE:1: a column must be given once, got 'seed' 2 times"),
         ("prompt,seed\na,1\nb\n", "FILE:3: a record must have 2 cells as the header has, got 1"),
         ("prompt,seed\na,1,2\n", "FILE:2: a record must have 2 cells as the header has, got 3"),
-        ('prompt\n"a', "FILE:2: the line must be CSV, got unexpected end of data; the rest was not read"),
+        (
+            'prompt\n"a',
+            "FILE:2: the line must be CSV, got unexpected end of data; the rest was not read; a quote is never closed",
+        ),
         ('prompt\n"a"b\n', "FILE:2: the line must be CSV, got ',' expected after '\"'; the rest was not read"),
         ("metadata.\na\n", "FILE:1: a column must be one of .*, got 'metadata.'.*"),
     ],
@@ -81,8 +85,8 @@ def test_a_csv_that_is_out_of_shape_is_refused(write: WriteFile, content: str, f
 
 def test_a_bad_header_is_told_once_and_not_for_every_line(write: WriteFile) -> None:
     """A table with another separator has nothing but bad lines, and that it has is the fault."""
-    assert faults_of(write("p.csv", "prompt;seed\n" + "a;1\n" * 50)) == [
-        "FILE:1: columns must be separated by commas, got ';' in 'prompt;seed'"
+    assert faults_of(write("p.csv", "prompt|seed\n" + "a|1\n" * 50)) == [
+        "FILE:1: columns must be separated by commas, got '|' in 'prompt|seed'"
     ]
 
 
@@ -114,11 +118,14 @@ def test_a_parquet_column_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     assert len(faults_of(path)) == 2
     assert (
         faults_of(path)[1]
-        == "FILE: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt"
+        == "FILE: a column must be named 'prompt' or 'class_label' or 'num_images_per_prompt', got promt; "
+        "'promt' may be it"
     )
 
 
 def test_what_is_no_parquet_file_is_refused(write: WriteFile) -> None:
-    """What pyarrow says follows in one line."""
-    with pytest.raises(InputError, match=r"a \.parquet file must be a Parquet table, got '.*p\.parquet': [^\n]+$"):
-        list(read_rows(write("p.parquet", "prompt\na\n")))
+    """What pyarrow says follows in one line; what begins otherwise is called what it looks like."""
+    (fault,) = faults_of(write("p.parquet", b"PAR1 and nothing else"))
+    assert re.fullmatch(r"FILE: a \.parquet file must be a Parquet table, got 'FILE': [^\n]+", fault)
+    (fault,) = faults_of(write("p.parquet", "a star\n"))
+    assert fault.endswith("got what looks like none of them by its name, .parquet; rename it after what it holds")
