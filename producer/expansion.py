@@ -19,14 +19,18 @@ MODES = ("product", "zip")
 TEMPLATES = ("prompt", "negative_prompt")
 """The fields that may have places for lists."""
 
+NAME_SEPARATOR = "-"
+"""Between a line's id and a request's number; file names take it, too."""
+
 Lists = Mapping[str, Sequence[str]]
 
 
-def expanded(row: Row, lists: Lists) -> Iterable[Row]:
+def expanded(row: Row, lists: Lists, separator: str = NAME_SEPARATOR) -> Iterable[Row]:
     """Return the rows that a row stands for: itself, unless it sweeps, or has a prompt with places for lists.
 
     What varies is first the lists in the order in which the prompt names them, then the sweep's fields in theirs; with
-    ``product`` the last one varies fastest. ``lists`` are those of the run; a row's own go before them.
+    ``product`` the last one varies fastest. ``lists`` are those of the run; a row's own go before them. The rows have
+    the row's id, ``separator`` and a number from 0 as ids.
 
     Raises:
         RequestFaults: It cannot be told what the row stands for.
@@ -48,7 +52,7 @@ def expanded(row: Row, lists: Lists) -> Iterable[Row]:
         faults.append(fault)
     if faults:
         raise RequestFaults(faults)
-    return _members(row, filling, axes, is_template=bool(lists or own), is_zip=mode == "zip")
+    return _members(row, filling, axes, is_template=bool(lists or own), is_zip=mode == "zip", separator=separator)
 
 
 def list_fault(name: Any, texts: Any) -> str | None:
@@ -143,7 +147,7 @@ def _misfit(row: Row, axes: Sequence[Axis], mode: object) -> Fault | None:
 
 
 def _members(
-    row: Row, filling: Sequence[Axis], axes: Sequence[Axis], *, is_template: bool, is_zip: bool
+    row: Row, filling: Sequence[Axis], axes: Sequence[Axis], *, is_template: bool, is_zip: bool, separator: str
 ) -> Iterator[Row]:
     values = [axis.values for axis in (*filling, *axes)]
     combinations = zip(*values, strict=True) if is_zip and values else product(*values)
@@ -153,8 +157,8 @@ def _members(
         texts = {axis.name: value for axis, value in zip(filling, combination, strict=False)}
         fields = _filled(constant, texts) if is_template else dict(constant)
         _set(fields, axes, combination[len(filling) :])
-        if values and isinstance(custom_id := fields.get("custom_id"), str):
-            fields["custom_id"] = f"{custom_id}/{number}"
+        if values and type(custom_id := fields.get("custom_id")) in (str, int):
+            fields["custom_id"] = f"{custom_id}{separator}{number}"
         yield Row(row.source, row.line, fields, row.typed, names, row.expects)
 
 

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+from producer.rows import FIELDS
 from producer.wording import got
 
 Broken: TypeAlias = tuple[str | None, str]
 """A field, and the rule that it breaks."""
 
-WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width", "class_label")
-_NUMBERS = (*WHOLE_NUMBERS, "guidance_scale", "guidance_rescale", "eta")
+_WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width", "class_label")
+_NUMBERS = (*_WHOLE_NUMBERS, "guidance_scale", "guidance_rescale", "eta")
 _WHOLE_WITHIN = {
     "scheduler": ("steps_offset", "num_train_timesteps"),
     "interpolate": ("seeds", "frames"),
@@ -22,7 +23,8 @@ _WHOLE_WITHIN = {
 _EXACT = 2**53
 """From here on floating-point numbers skip whole ones: a seed that was one has lost digits."""
 _POINT_ZERO = re.compile(r"\s*([+-]?\d{1,20})\.0+\s*")
-_KNOWN_DEPTH = 100
+_DEPTH = 100
+_KNOWN = frozenset(FIELDS)
 
 
 def in_one_form(fields: dict[str, Any], *, typed: bool) -> list[Broken]:
@@ -32,22 +34,32 @@ def in_one_form(fields: dict[str, Any], *, typed: bool) -> list[Broken]:
     texts: 7 is ``"7"``, 7.0 ``"7.0"`` and true ``"true"``, as JSON writes them, and null leaves a name out.
     """
     faults: list[Broken] = []
-    for name in WHOLE_NUMBERS:
-        value = fields.get(name)
-        if type(value) is float or (not typed and type(value) is str and "." in value):
-            _set_whole(fields, name, value, faults)
-    if not typed:
-        for name in _NUMBERS:
-            if isinstance(fields.get(name), bool):  # which would be taken for 0 or 1
-                fields[name] = str(fields[name]).lower()
-    for outer, names in _WHOLE_WITHIN.items():
-        if isinstance(inner := fields.get(outer), Mapping) and inner:
-            fields[outer] = _whole_within(inner, names)
-    if type(custom_id := fields.get("custom_id")) is int:
-        fields["custom_id"] = str(custom_id)
-    if isinstance(metadata := fields.get("metadata"), Mapping) and metadata:
-        fields["metadata"] = {name: _label(value) for name, value in metadata.items() if value is not None}
+    for name, value in tuple(fields.items()):
+        kind = type(value)
+        if kind is str and typed:
+            continue
+        if kind is float or (kind is str and "." in value):
+            if name in _WHOLE_NUMBERS:
+                _set_whole(fields, name, value, faults)
+        elif kind is int:
+            if name == "custom_id":
+                fields[name] = str(value)
+        elif kind is bool:
+            if not typed and name in _NUMBERS:  # where it would be taken for 0 or 1
+                fields[name] = str(value).lower()
+        elif isinstance(value, Mapping) and value:
+            fields[name] = _within(name, value)
     return faults
+
+
+def _within(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a field of names and values in one form."""
+    if name == "metadata":
+        return {inner: _label(value) for inner, value in given.items() if value is not None}
+    whole = _WHOLE_WITHIN.get(name)
+    if whole is None:
+        return given
+    return {inner: _whole(value) if inner in whole else value for inner, value in given.items()}
 
 
 def _set_whole(fields: dict[str, Any], name: str, value: float | str, faults: list[Broken]) -> None:
@@ -65,10 +77,6 @@ def _set_whole(fields: dict[str, Any], name: str, value: float | str, faults: li
     del fields[name]
     rule = f"must be written without a point from 2^53 on, where floating-point numbers lose digits, got {value}"
     faults.append((name, rule))
-
-
-def _whole_within(given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: _whole(value) if name in names else value for name, value in given.items()}
 
 
 def _whole(value: Any) -> Any:
@@ -92,6 +100,8 @@ def take_out_texts(fields: dict[str, Any]) -> list[Broken]:
     Neither UTF-8 nor a checker of types takes half a pair; a prompt is replaced, so that it is not missed as well.
     """
     faults = list(text_faults(fields))
+    if not faults:
+        return []
     for name, _ in faults:
         del fields[name]
     if any(name == "prompt" for name, _ in faults):
@@ -102,12 +112,14 @@ def take_out_texts(fields: dict[str, Any]) -> list[Broken]:
 def text_faults(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each field with such a text, and the rule that it breaks."""
     for name, value in fields.items():
-        if _is_bad(name):
+        kind = type(value)
+        if name not in _KNOWN and _is_bad(name):
             yield name, _rule(name)
-        elif type(value) is str:
-            if _is_bad(value):
+        elif kind is str:
+            # A million requests are asked this: the first two are quick, and enough for most.
+            if "\0" in value or not (value.isascii() or _is_unicode(value)):
                 yield name, _rule(value)
-        elif isinstance(value, Mapping | list | tuple) and (found := next(_texts_at_fault(value, 0), None)):
+        elif kind is not int and kind is not float and (found := next(_texts_at_fault(value, 0), None)):
             yield name, _rule(found)
 
 
@@ -116,7 +128,7 @@ def _texts_at_fault(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str):
         if _is_bad(value):
             yield value
-    elif depth < _KNOWN_DEPTH:
+    elif depth < _DEPTH:
         if isinstance(value, Mapping):
             for name, item in value.items():
                 yield from _texts_at_fault(name, depth)

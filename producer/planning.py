@@ -12,11 +12,11 @@ from typing import Any
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.limits import NO_LIMITS, Limits
-from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, Container, Priority, RunPlan
+from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, NAMES, NAMES_VERSION, Container, Priority, RunPlan
 from ddim_core.contracts.sample import SEED_LIMIT
 from ddim_core.errors import InputError
 from ddim_core.version import __version__
-from producer.expansion import list_fault
+from producer.expansion import NAME_SEPARATOR, list_fault
 from producer.model import Model
 from producer.spool import Spool, chunk_files
 from producer.workload import Workload
@@ -51,6 +51,8 @@ class RunOptions:
     """Whether the run shall end with result and error lines of the OpenAI Batch form."""
     limits: Limits = NO_LIMITS
     """What the operator of this side allows; workers may allow less."""
+    name_separator: str = NAME_SEPARATOR
+    """Between a line's id and the numbers of the requests that it stands for; a run that is there keeps its own."""
 
     def __post_init__(self) -> None:
         """Check what no request can be blamed for.
@@ -106,7 +108,11 @@ def plan_run(spool: Spool, model: Model, options: RunOptions) -> RunPlan:
         sizes=spool.workload.frequent_sizes(),
         thresholding=spool.workload.thresholding or model.schedule.thresholding,
         inverting=spool.workload.inverting,
-        versions={"ddim-fleet": __version__, "python": python_version()},
+        versions={
+            "ddim-fleet": __version__,
+            "python": python_version(),
+            **({NAMES: NAMES_VERSION} if options.name_separator == NAME_SEPARATOR else {}),
+        },
     )
 
 

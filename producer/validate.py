@@ -14,7 +14,7 @@ from ddim_core.contracts.kinds import Invert
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
-from producer.expansion import expanded
+from producer.expansion import NAME_SEPARATOR, expanded
 from producer.fleet_limits import FleetLimits
 from producer.model import Model
 from producer.one_form import in_one_form, take_out_texts
@@ -184,11 +184,15 @@ class _Found:
 
 
 def checked(
-    rows: Iterable[Row | Fault], checker: RequestChecker, source: str, lists: Mapping[str, Sequence[str]] | None = None
+    rows: Iterable[Row | Fault],
+    checker: RequestChecker,
+    source: str,
+    lists: Mapping[str, Sequence[str]] | None = None,
+    separator: str = NAME_SEPARATOR,
 ) -> Iterator[Request]:
     """Yield the requests of all rows as long as none has a fault; find all faults, and raise them at the end.
 
-    ``lists`` are those that every row's prompt may name.
+    ``lists`` are those that every row's prompt may name; ``separator`` stands in the ids of rows that stand for many.
 
     Raises:
         RequestFaults: With the first ``FAULTS_SHOWN`` faults, in the order of the input.
@@ -201,7 +205,12 @@ def checked(
         if isinstance(row, Fault):
             found.add([row])
             continue
-        for request in _requests_of(row, checker, found, lists or {}):
+        try:
+            members = expanded(row, lists or {}, separator)
+        except RequestFaults as exc:
+            found.add(exc.faults)
+            continue
+        for request in _requests_of(members, checker, found):
             if not found.total:
                 yield request
     if found.total:
@@ -210,16 +219,9 @@ def checked(
         raise InputError(f"{source} must hold at least one request, got none")
 
 
-def _requests_of(
-    row: Row, checker: RequestChecker, found: _Found, lists: Mapping[str, Sequence[str]]
-) -> Iterator[Request]:
+def _requests_of(members: Iterable[Row], checker: RequestChecker, found: _Found) -> Iterator[Request]:
     """Yield the requests that a row becomes; a fault that many of them share is one fault."""
     told: set[Fault] = set()
-    try:
-        members = expanded(row, lists)
-    except RequestFaults as exc:
-        found.add(exc.faults)
-        return
     for member in members:
         try:
             yield checker.check(member)

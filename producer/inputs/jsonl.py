@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ddim_core.errors import Fault
@@ -12,6 +12,7 @@ from producer.inputs.openai import has_batch_form, request_rows
 from producer.rows import FIELDS, Row
 
 _MARK = "\ufeff"
+_OURS = frozenset(FIELDS)
 
 
 class RowMaker:
@@ -22,20 +23,22 @@ class RowMaker:
         self._source = source
         self._first: tuple[int, bool] | None = None
 
-    def rows(self, number: int, value: dict[str, Any]) -> Iterator[Row | Fault]:
-        """Yield the row of an object, or what is wrong with it; null leaves a field out."""
-        row = Row(self._source, number, {name: item for name, item in value.items() if item is not None})
-        is_batch = has_batch_form(row.fields)
+    def rows(self, number: int, value: dict[str, Any]) -> Iterable[Row | Fault]:
+        """Return the row of an object, or what is wrong with it; null leaves a field out."""
+        if None in value.values():
+            value = {name: item for name, item in value.items() if item is not None}
+        row = Row(self._source, number, value)
+        is_ours = value.keys() <= _OURS  # of a million lines, nearly all
+        is_batch = not is_ours and has_batch_form(value)
         self._first = self._first or (number, is_batch)
         if is_batch != self._first[1]:
-            yield row.fault(None, _mixed(self._first[0], is_batch=is_batch))
-        elif is_batch:
-            yield from request_rows(row)
-        elif (inner := _wrapped(row.fields)) is not None:
+            return (row.fault(None, _mixed(self._first[0], is_batch=is_batch)),)
+        if is_batch:
+            return request_rows(row)
+        if not is_ours and (inner := _wrapped(value)) is not None:
             rule = f"a request must have fields such as prompt, got an object around a list; give what {inner!r} holds"
-            yield row.fault(None, rule)
-        else:
-            yield row
+            return (row.fault(None, rule),)
+        return (row,)
 
 
 def read_jsonl(source: str, lines: Lines) -> Iterator[Row | Fault]:
@@ -66,7 +69,7 @@ def _mixed(first: int, *, is_batch: bool) -> str:
 def _wrapped(fields: dict[str, Any]) -> str | None:
     """Return the name under which an object holds a list of requests in place of one."""
     for name, value in fields.items():
-        if name not in FIELDS and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+        if name not in _OURS and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             return name
     return None
 
