@@ -125,7 +125,7 @@ def _sweep(row: Row, faults: list[Fault]) -> list[Axis]:
 
 def _is_given(row: Row, name: str) -> bool:
     """Return whether the row has one value for what its sweep varies."""
-    outer, dot, inner = name.partition(".")
+    outer, dot, inner = str(name).partition(".")
     given = row.fields.get(outer)
     return given is not None and (not dot or (isinstance(given, Mapping) and inner in given))
 

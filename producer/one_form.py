@@ -22,6 +22,7 @@ _WHOLE_WITHIN = {
 }
 _EXACT = 2**53
 """From here on floating-point numbers skip whole ones: a seed that was one has lost digits."""
+_LONGEST = 10**100
 _POINT_ZERO = re.compile(r"\s*([+-]?\d{1,20})\.0+\s*")
 _DEPTH = 100
 _KNOWN = frozenset(FIELDS)
@@ -43,7 +44,7 @@ def in_one_form(fields: dict[str, Any], *, typed: bool) -> list[Broken]:
                 _set_whole(fields, name, value, faults)
         elif kind is int:
             if name == "custom_id":
-                fields[name] = str(value)
+                fields[name] = _label(value)
         elif kind is bool:
             if not typed and name in _NUMBERS:  # where it would be taken for 0 or 1
                 fields[name] = str(value).lower()
@@ -89,9 +90,10 @@ def _label(value: Any) -> Any:
     """Return a number or a flag as text; what has no text of its own stays, to be refused."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return got(value)
-    return value
+    is_number = (isinstance(value, int) and abs(value) < _LONGEST) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
+    return repr(value) if is_number else value
 
 
 def take_out_texts(fields: dict[str, Any]) -> list[Broken]:

@@ -52,8 +52,8 @@ for _meant, _others in _SYNONYMS.items():
 
 def suggested(name: str, known: Sequence[str]) -> tuple[str, ...]:
     """Return those of ``known`` that ``name`` may have been meant for; the surest kind of likeness decides."""
-    plain = _plain(name)
-    same = tuple(each for each in known if _plain(each) == plain)
+    plain = plain_name(name)
+    same = tuple(each for each in known if plain_name(each) == plain)
     if same:
         return same
     for meant in _BY_SYNONYM.get(plain, ()):
@@ -68,7 +68,7 @@ def suggested(name: str, known: Sequence[str]) -> tuple[str, ...]:
 
 def is_synonym(name: str) -> bool:
     """Return whether other programs call a field so."""
-    return _plain(name) in _BY_SYNONYM
+    return plain_name(name) in _BY_SYNONYM
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -79,7 +79,7 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {between.join(meant)}?" if meant else ""
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a name in small letters with underscores: ``numInferenceSteps`` and ``CFG scale`` as ours are written."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
     return re.sub(r"[\s-]+", "_", parted).lower()

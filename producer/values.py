@@ -23,6 +23,16 @@ class _Absent:
         return "nothing"
 
 
+class _Unshown:
+    """What stands for a value that fails to be shown."""
+
+    def __init__(self, value: object) -> None:
+        self._kind = type(value).__name__
+
+    def __repr__(self) -> str:
+        return f"a value of type {self._kind}"
+
+
 ABSENT: Final = _Absent()
 """What a cell holds that holds nothing: None, NaN, NaT or NA."""
 
@@ -54,6 +64,10 @@ def _converted(value: Any, depth: int) -> Any:
         inner = value.tolist()
         if type(inner) is not type(value):
             return plain_value(inner, depth + 1)
+    try:
+        repr(value)
+    except Exception:  # whoever refuses it wants to show it
+        return _Unshown(value)
     return value
 
 

@@ -35,6 +35,7 @@ _RULES = {
     "too_short": "must have at least {min_length} values",
     "too_long": "must have at most {max_length} values",
 }
+_BY_ROWS = "; write a table a row a line (pandas: to_json(orient='records', lines=True))"
 
 
 def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
@@ -48,9 +49,12 @@ def rule_of(error: ErrorDetails) -> tuple[str | None, str]:
     if error["type"] == "missing":
         return field, _RULES["missing"]
     rule = _RULES.get(error["type"], f"must be valid ({error['msg']})").format(**context)
+    if error["loc"][-1:] == ("[key]",):
+        return str(error["loc"][0]), f"must have texts as names, got {got(error['input'])}"
     if error["type"] == "string_type" and field and field.startswith("metadata."):
         rule = "must be text, a number or a flag"
-    return field, f"{rule}, got {got(error['input'])}"
+    remedy = _BY_ROWS if field == "prompt" and isinstance(error["input"], dict | list) else ""
+    return field, f"{rule}, got {got(error['input'])}{remedy}"
 
 
 def _unknown(field: str) -> tuple[str | None, str]:

@@ -12,7 +12,7 @@ from producer.inputs.columns import SUBJECTS, is_column, is_unnamed
 from producer.inputs.heads import Head
 from producer.inputs.signatures import foreign_lines, refusal
 from producer.rows import FIELDS
-from producer.suggestions import is_synonym, suggested
+from producer.suggestions import is_synonym, plain_name, suggested
 
 Form = Literal["json lines", "json", "csv", "text"]
 
@@ -31,11 +31,13 @@ _AS_JSON = "write it as JSON, as json.dumps or JSON.stringify do"
 _WORD = re.compile(r"[A-Za-z_][\w.-]*")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LINES_COMPARED = 20
+_CALLED_SO = ("caption", "captions", "text", "prompts")
+"""Columns of prompts in other people's tables."""
 
 
 def looks_json(text: str) -> bool:
-    """Return whether a text begins like a JSON object, or like an array of such or of texts."""
-    return text.startswith(("{", "[")) and _LOOKS_JSON.match(text) is not None
+    """Return whether a line begins like a JSON object, or like an array of such."""
+    return text.startswith(("{", "[")) and re.match(rf"\[?\s*{_OBJECT}", text) is not None
 
 
 def json_form(head: Head) -> Form | None:
@@ -57,7 +59,7 @@ def json_form(head: Head) -> Form | None:
         has_more = isinstance(exc, json.JSONDecodeError) and exc.msg == "Extra data"
     if text.startswith("["):  # ["a", "b"] and more words are a prompt with brackets
         return None if has_more and not line[1:].lstrip().startswith("{") else "json"
-    return "json" if _goes_on(text, head.is_whole) else "json lines"
+    return "json" if not has_more and _goes_on(text, head.is_whole) else "json lines"
 
 
 def _goes_on(text: str, is_whole: bool) -> bool:
@@ -106,7 +108,13 @@ def cells_of(line: str, separator: str) -> list[str]:
 
 def is_header(line: str) -> bool:
     """Return whether a line is a table's header: all columns are fields, or it is a single column of prompts."""
-    return separator_of(line) is not None or cells_of(line, ",") in [[name] for name in SUBJECTS]
+    return separator_of(line) is not None or _is_single(line)
+
+
+def _is_single(line: str, names: Sequence[str] = SUBJECTS) -> bool:
+    """Return whether a line is nothing but a column's name, in whatever letters."""
+    cells = cells_of(line, ",")
+    return len(cells) == 1 and cells[0].lower() in names
 
 
 def prompts_refusal(head: Head, *, is_piped: bool) -> str | None:
@@ -117,9 +125,19 @@ def prompts_refusal(head: Head, *, is_piped: bool) -> str | None:
     lines = [line for line in text.split("\n")[: None if head.is_whole else -1] if line.strip()][:_LINES_COMPARED]
     if not lines:
         return None
-    if not is_piped and cells_of(lines[0], ",") in [[name] for name in SUBJECTS]:
-        return refusal(f"a table of one column, {lines[0].strip()}", "call it .csv, or leave out its first line")
+    if _is_single(lines[0], (*(() if is_piped else SUBJECTS), *_CALLED_SO)):
+        remedy = "call the column prompt and the file .csv, or leave out the first line"
+        return refusal(f"a table of one column, {lines[0].strip()}", remedy)
+    if all(map(_is_json_text, lines)):
+        return refusal("texts as JSON, with quotes", "write them without quotes (jq -r), or as a JSON array")
     return _table_refusal(lines)
+
+
+def _is_json_text(line: str) -> bool:
+    try:
+        return line.lstrip().startswith('"') and isinstance(json.loads(line), str)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _table_refusal(lines: Sequence[str]) -> str | None:
@@ -144,8 +162,9 @@ def _are_names(cells: Sequence[str]) -> bool:
 
 
 def _has_field(names: Sequence[str]) -> bool:
-    """Return whether one of the names is a field and hardly a word of a prompt."""
-    return "prompt" in names or any(is_column(name) and re.search(r"[_.]", name) for name in names)
+    """Return whether one of the names is a field, in whatever letters, and hardly a word of a prompt."""
+    plain = [plain_name(name) for name in names]
+    return "prompt" in plain or any(is_column(name) and re.search(r"[_.]", name) for name in plain)
 
 
 def _has_columns(lines: Sequence[str], separator: str) -> bool:
@@ -157,7 +176,7 @@ def _has_columns(lines: Sequence[str], separator: str) -> bool:
     names = cells_of(header, separator)
     if not rows or f"{separator} " in header or any(len(cells_of(row, separator)) != len(names) for row in rows):
         return False
-    if all(is_column(name) or is_synonym(name) for name in names):
+    if all(is_column(plain_name(name)) or is_synonym(name) for name in names):
         return True
     columns = zip(*(cells_of(row, separator) for row in rows), strict=True)
     return len(rows) > 1 and any(all(map(_NUMBER.fullmatch, column)) for column in columns)

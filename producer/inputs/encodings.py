@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ddim_core.errors import InputError
 from producer.inputs.heads import Head, buffered, headed, pieces_of
@@ -20,6 +21,8 @@ _MARKS = {
 }
 _WIDTHS = {"utf-32-le": (4, (0,)), "utf-32-be": (4, (3,)), "utf-16-le": (2, (0,)), "utf-16-be": (2, (1,))}
 """Bytes of a character, and which of them are not NUL in nearly all Latin text."""
+_FEW = 8
+"""Bytes that are too few to tell."""
 
 
 def as_utf8(content: io.BufferedReader[Pieces]) -> tuple[Head, io.BufferedReader[Pieces]]:
@@ -41,6 +44,7 @@ def as_utf8(content: io.BufferedReader[Pieces]) -> tuple[Head, io.BufferedReader
         raise InputError(_nul_rule(head.data))
     if _ends_in_carriage_returns(head):
         head, content = headed(buffered(_with_line_feeds(content)))
+        head = replace(head, was_old_mac=True)
     return head, content
 
 
@@ -56,18 +60,23 @@ def _transcoded(content: io.BufferedReader[Pieces], codec: str) -> Iterator[byte
 
 
 def _nul_rule(data: bytes) -> str:
-    """Return what text with NUL is refused with: the encoding that it looks like, or that it is no text."""
+    """Return what text with NUL is refused with: the encoding that it looks like, or that it is no text.
+
+    An encoding is named only if nearly every character tells it: converted from a wrong one, a text reads otherwise.
+    """
     for codec, (width, filled) in _WIDTHS.items():
         whole = data[: len(data) // width * width]
-        columns = [whole[i::width] for i in range(width)]
-        nul = [column.count(0) / max(1, len(column)) for column in columns]
-        if all(share < 0.1 if i in filled else share > 0.3 for i, share in enumerate(nul)):
+        nul = [whole[i::width].count(0) / max(1, len(whole) // width) for i in range(width)]
+        if len(whole) > _FEW and all(share < 0.1 if i in filled else share > 0.8 for i, share in enumerate(nul)):
             name = codec.upper().replace("-LE", "LE").replace("-BE", "BE")  # as iconv calls it
             return (
                 f"the text must be UTF-8, or have a byte-order mark, got what looks like {name} without one; "
                 f"save it as UTF-8, as by: iconv -f {name} -t UTF-8"
             )
-    return "the input must be text, got NUL bytes, as binary data have them; save it as UTF-8 text, or as Parquet"
+    return (
+        "the input must be text, got NUL bytes, as binary data have them, and UTF-16 without a byte-order mark; "
+        "save it as UTF-8"
+    )
 
 
 def _ends_in_carriage_returns(head: Head) -> bool:

@@ -103,7 +103,8 @@ def _read_text(name: str, suffix: str, head: Head, content: io.BufferedReader[Pi
     elif form == "json lines":
         yield from read_jsonl(name, byte_lines(name, content))
     elif suffix in TABLE_SUFFIXES or separator_of(first) or (suffix != TEXT and is_header(first)):
-        yield from read_csv(name, byte_lines(name, content), TABLE_SUFFIXES.get(suffix, ","))
+        rows = read_csv(name, byte_lines(name, content), TABLE_SUFFIXES.get(suffix, ","))
+        yield from _without_line_feeds(rows) if head.was_old_mac else rows
     elif suffix in JSON_SUFFIXES:
         rule = script_refusal(head.text)
         yield from [Fault(name, None, None, rule)] if rule else read_jsonl(name, byte_lines(name, content))
@@ -111,6 +112,15 @@ def _read_text(name: str, suffix: str, head: Head, content: io.BufferedReader[Pi
         yield Fault(name, None, None, rule)
     else:
         yield from read_text(name, byte_lines(name, content))
+
+
+def _without_line_feeds(rows: Iterator[Row | Fault]) -> Iterator[Row | Fault]:
+    """Yield rows, or faults in place of those with a line feed, which was a carriage return until lines were told."""
+    for row in rows:
+        if isinstance(row, Row) and any("\n" in value for value in row.fields.values() if isinstance(value, str)):
+            yield row.fault(None, "a cell must have no line end of its own where lines end in carriage returns")
+        else:
+            yield row
 
 
 def _first_line(head: Head) -> str:

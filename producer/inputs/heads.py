@@ -21,6 +21,8 @@ class Head:
     data: bytes
     is_whole: bool
     """Whether that is all of it."""
+    was_old_mac: bool = False
+    """Whether lines ended in carriage returns, which are line feeds now."""
 
     @property
     def text(self) -> str:
