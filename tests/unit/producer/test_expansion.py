@@ -173,6 +173,26 @@ def test_a_fault_is_found_before_anything_is_made_of_a_line(model: Model, fields
     assert re.fullmatch(pattern, found[0]), found
 
 
+@pytest.mark.parametrize(
+    ("prompt", "fault"),
+    [
+        ("a {color} star", "got {color}; did you mean colour?; braces of its own must be doubled"),
+        ("a {color} {shap}", "got {color}, {shap}; did you mean colour?; braces of its own must be doubled"),
+    ],
+)
+def test_a_misspelt_list_is_one_fault_with_the_one_that_was_meant(model: Model, prompt: str, fault: str) -> None:
+    """And not another one for each list that is left without a place, nor for each request."""
+    (found,) = faults_of(
+        model,
+        {
+            "prompt": prompt,
+            "lists": {"colour": ["x"], "shape": ["y"]} if "shap" in prompt else {"colour": ["x", "y"]},
+            "sweep": {"seed": [1, 2, 3]},
+        },
+    )
+    assert found.startswith("prompt must name lists among colour") and found.endswith(fault)
+
+
 def test_a_fault_that_many_requests_share_is_told_once(model: Model) -> None:
     """A thousand seeds with one bad eta are one thing to mend."""
     assert faults_of(model, {"sweep": {"seed": {"range": [0, 1000]}, "eta": [0, 1.5]}}) == [
