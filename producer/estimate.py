@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.plan import Container
 from ddim_core.contracts.queue import WorkerReport
+from ddim_core.hiding import without_controls
 from producer.display import counted
 from producer.measured import Measured
 from producer.planning import RunOptions, images_per_chunk_of
-from producer.workload import Workload
+from producer.workload import SHOWN, Workload
 
 # Measured on 2026-11-23 from 72 images of 64x64 that the checkpoint made, each encoded in every format, and from parts,
 # shards and tables of 4 to 4000 of their rows.
@@ -26,8 +27,17 @@ _BESIDE_IMAGE_BYTES: dict[Container, int] = {"webdataset": 4010, "imagefolder": 
 """An image's row in the part, and caption and JSON in the shard with their padding, or a line of the manifest."""
 _CHUNK_BYTES: dict[Container, int] = {"webdataset": 20_200, "imagefolder": 14_200, "files": 14_200}
 """A part without rows has 13.6 kB, and a shard is filled up to a multiple of 10 kB."""
+_PROMPT_CHARS = 100
 _RUN_BYTES = 16_000
 """The plan, twice, and the card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One request of a run, as its line became it."""
+
+    custom_id: str
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,8 @@ class Estimate:
     device_hours: float | None
     speed_from: str | None
     """Whose speed it is."""
+    examples: tuple[Example, ...] = ()
+    """The first requests and the last, as they will be made."""
 
 
 def estimated(
@@ -79,6 +91,7 @@ def estimated(
         size_from=size_from,
         device_hours=None if device_s is None else device_s / 3600,
         speed_from=speed_from,
+        examples=_examples(workload),
     )
 
 
@@ -98,7 +111,23 @@ def estimate_text(estimate: Estimate) -> str:
         "storage": size,
         "device hours": hours,
     }
-    return "\n".join(f"{name:<13} {value}" for name, value in rows.items())
+    shown = [_in_a_line(example) for example in estimate.examples]
+    if 0 < len(shown) < estimate.requests:
+        shown.insert(-1, "...")
+    lines = [f"{name:<13} {value}" for name, value in rows.items()]
+    return "\n".join([*lines, *(f"{'prompts' * (number == 0):<13} {text}" for number, text in enumerate(shown))])
+
+
+def _examples(workload: Workload) -> tuple[Example, ...]:
+    """Return a few requests that show whether lists and sweeps became what was meant."""
+    shown = [*workload.first, *([workload.last] if workload.last and workload.requests > SHOWN else [])]
+    return tuple(Example(str(request.custom_id), request.prompt) for request in shown)
+
+
+def _in_a_line(example: Example) -> str:
+    prompt = without_controls(" ".join(example.prompt.split()))
+    cut = prompt if len(prompt) <= _PROMPT_CHARS else f"{prompt[:_PROMPT_CHARS]}..."
+    return f"{without_controls(example.custom_id)}: {cut}"
 
 
 def _long_prompts(estimate: Estimate) -> dict[str, str]:

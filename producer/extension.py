@@ -66,7 +66,7 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
             pictures=pictures,
             limits=limits,
         )
-        requests = checked(more.rows, checker, more.source, more.lists)
+        requests = checked(more.rows, checker, more.source, more.lists, plan.name_separator)
         with spooled(requests, checker.prompts.windows) as spool:
             added = spool.workload
             limits.check_run(plan.request_count + added.requests, plan.image_count + added.images)

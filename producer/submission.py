@@ -6,14 +6,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import WorkerReport
-from ddim_core.errors import Fault, RunExistsError
+from ddim_core.errors import Fault, FleetError, RunExistsError
 from ddim_core.storage.objects import normalise_url
 from ddim_core.storage.run_folder import PLAN, RunFolder
 from producer.broker import Broker
+from producer.expansion import NAME_SEPARATOR
 from producer.fleet_limits import FleetLimits
 from producer.model import Model, read_model
 from producer.pictures import Pictures
@@ -128,9 +129,20 @@ def prepared(
         InputError: There are none, or the output or the checkpoint cannot be used.
     """
     url = normalise_url(options.out)
+    options = replace(options, name_separator=_separator_at(url))
     model = read_model(options.model)
     with Pictures() as pictures, _spooled(_Input(rows, source, workers), options, model, pictures) as spool:
         yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool, pictures)
+
+
+def _separator_at(url: str) -> str:
+    """Return how the run that a folder holds or is claimed for names requests of one line: it may be this same one."""
+    try:
+        folder = RunFolder(url)
+        plan = folder.read_plan() if folder.has_plan() else folder.read_claim()
+    except FleetError:
+        return NAME_SEPARATOR  # who needs the folder will say what is wrong with it, after all faults of the requests
+    return NAME_SEPARATOR if plan is None else plan.name_separator
 
 
 def workload_of(
@@ -160,7 +172,7 @@ def _spooled(given: _Input, options: RunOptions, model: Model, pictures: Picture
     checker = RequestChecker(
         model, options.request_defaults, image_format=options.encoding.format, pictures=pictures, limits=limits
     )
-    requests = checked(given.rows, checker, given.source, options.lists)
+    requests = checked(given.rows, checker, given.source, options.lists, options.name_separator)
     with spooled(requests, checker.prompts.windows) as spool:
         limits.check_run(spool.workload.requests, spool.workload.images)
         yield spool

@@ -9,6 +9,8 @@ from ddim_core.contracts.changes import WindowedSize
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, BatchShape, Size
 
+SHOWN = 3
+
 
 @dataclass(slots=True)
 class Workload:
@@ -36,6 +38,9 @@ class Workload:
     """Whether a request asks for dynamic thresholding."""
     inverting: bool = False
     """Whether a request asks to invert a picture."""
+    first: list[Request] = field(default_factory=list)
+    """The first ``SHOWN`` requests, to show what lines became."""
+    last: Request | None = None
 
     def frequent_sizes(self) -> tuple[str, ...]:
         """Return the sizes that most images have, at most ``MAX_SIZES``, the most frequent first."""
@@ -54,6 +59,9 @@ class Workload:
         if request.special is not None:
             steps = sum(request.num_steps(image) for image in range(images))
         evaluations = steps * evaluations_per_step(request.guidance_scale)
+        if self.requests < SHOWN:
+            self.first.append(request)
+        self.last = request
         self.requests += 1
         size = Size(request.height, request.width)
         if windows == 1:

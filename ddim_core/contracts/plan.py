@@ -28,6 +28,12 @@ Container = Literal["webdataset", "imagefolder", "files"]
 Priority = Literal["low", "normal", "high"]
 """Whose chunks workers take first."""
 
+NAMES = "request names"
+"""In a plan's versions: the rule by which requests are named that stand in one line. Plans of 0.1.0 have none."""
+_SEPARATORS = {"": "/", "2": "-"}
+"""By version of that rule: what stands between the line's id and the request's number. File names take no slash."""
+NAMES_VERSION = "2"
+
 
 class ModelRef(BaseModel):
     """Which checkpoint a run is sampled from: a name or path that workers resolve, and its digest."""
@@ -85,6 +91,19 @@ class RunPlan(Lean):
     """Fields of requests that did not give them; requests that are added later get the same."""
     changes: tuple[Change, ...] = Field(default=(), exclude=True)
     """What was added since ``run.json`` was written, which does not hold it; the counts above include it."""
+
+    @property
+    def name_separator(self) -> str:
+        """What stands between a line's id and the numbers of the requests that it stands for, in this run for good.
+
+        Raises:
+            InputError: A later version names them by a rule of its own.
+        """
+        version = self.versions.get(NAMES, "")
+        if version not in _SEPARATORS:
+            rule = f"{NAMES} of a run must be of version {NAMES_VERSION}, got {version!r:.80}"
+            raise InputError(f"{rule}; extend it with the version that began it, or a later one")
+        return _SEPARATORS[version]
 
     def with_change(self, change: Change) -> RunPlan:
         """Return the plan with one more change.

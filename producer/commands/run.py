@@ -40,9 +40,9 @@ from producer.submission import PreparedRun, prepared
 def command(prompts: tuple[str, ...], run_url: str | None, devices: str, **given: Any) -> int:
     """Make the images for PROMPTS on this machine, with Redis and workers inside, and write a manifest and a report.
 
-    PROMPTS are .jsonl, .csv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs, patterns, or - to
-    read JSON lines, Parquet or a prompt a line from standard input. Options such as --num-inference-steps hold for
-    requests that do not say otherwise. The same command again goes on where a run was interrupted.
+    PROMPTS are .jsonl, .json, .csv, .tsv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs,
+    patterns, or - to read any of them from standard input. Options such as --num-inference-steps hold for requests
+    that do not say otherwise. The same command again goes on where a run was interrupted.
     """
     if run_url is not None:
         _refuse_beside_resume(click.get_current_context())

@@ -21,9 +21,9 @@ from producer.submission import submit
 def command(prompts: tuple[str, ...], broker: str | None, **given: Any) -> None:
     """Check the requests in PROMPTS, write the run to --out, and queue it for the workers.
 
-    PROMPTS are .jsonl, .csv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs, patterns such as
-    's3://bucket/prompts/*.jsonl.zst', or - to read JSON lines, Parquet or a prompt a line from standard input. Options
-    such as --num-inference-steps hold for requests that do not say otherwise.
+    PROMPTS are .jsonl, .json, .csv, .tsv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs,
+    patterns such as 's3://bucket/prompts/*.jsonl.zst', or - to read any of them from standard input. Options such as
+    --num-inference-steps hold for requests that do not say otherwise.
     """
     options = options_of(given)
     if given["plan"]:
