@@ -62,6 +62,7 @@ class Client:
         defaults: Mapping[str, Any] | None = None,
         lists: Mapping[str, Sequence[str]] | None = None,
         results: bool = False,
+        variant: str | None = None,
     ) -> Run:
         """Check all requests, write the run to ``out`` and queue it; if anything is wrong, do neither.
 
@@ -80,6 +81,7 @@ class Client:
             defaults: Fields of requests that do not give them.
             lists: What prompts may name in braces; without them, braces mean nothing.
             results: Whether the run ends with ``results.jsonl`` and ``errors.jsonl``, lines of the OpenAI Batch form.
+            variant: Of the checkpoint's weights, such as ``fp16``; the plain ones, or else the only variant, if None.
 
         Raises:
             RequestFaults: Requests have faults; ``line`` counts them from 1.
@@ -97,6 +99,7 @@ class Client:
             defaults=defaults or {},
             lists=lists or {},
             results=results,
+            variant=variant,
             limits=read_limits(os.environ),
         )
         return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)

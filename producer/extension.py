@@ -84,7 +84,7 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
 
 
 def _model_of(plan: RunPlan) -> Model:
-    model = read_model(plan.model.name)
+    model = read_model(plan.model.name, plan.model.variant)
     if model.digest != plan.model.digest:
         raise CheckpointError(
             f"checkpoint {model.name} must have digest {plan.model.digest}, got {model.digest}; put it back"

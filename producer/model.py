@@ -37,25 +37,29 @@ class Model:
     """Whether pictures can be inverted with it."""
     labels: ClassLabels | None = None
     """The classes of one that takes ``class_label``."""
+    variant: str | None = None
+    """Of its weights, such as ``fp16``; None: the plain ones."""
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
-        return ModelRef(name=self.name, digest=self.digest, scheduler=asdict(self.schedule))
+        return ModelRef(name=self.name, digest=self.digest, scheduler=asdict(self.schedule), variant=self.variant)
 
 
-def read_model(name_or_path: str) -> Model:
+def read_model(name_or_path: str, variant: str | None = None) -> Model:
     """Return a checkpoint, by a packaged one's name or the path of a folder.
+
+    ``variant`` of its weights: None takes the plain ones or, where there are none, the only variant.
 
     Raises:
         CheckpointError: There is none, a file is missing, or its weights are pickled.
     """
     folder = resolve(name_or_path)
     path = Path(folder).absolute()
-    info = describe(folder)
+    info = describe(folder, variant)
     return Model(
         # Workers know a folder by its last part, which must be a name and not "..".
         name=name_or_path if name_or_path in PACKAGED else str(path.resolve() if ".." in path.parts else path),
-        digest=digest(folder),
+        digest=digest(folder, info.variant),
         schedule=info.schedule,
         size_factor=info.size_factor,
         default_height=info.default_height,
@@ -65,6 +69,7 @@ def read_model(name_or_path: str) -> Model:
         guidance_scale=info.guidance_scale,
         inverts=info.inverts,
         labels=info.labels,
+        variant=info.variant,
     )
 
 
@@ -75,6 +80,6 @@ def checkpoint_of(model: ModelRef) -> Path:
         CheckpointError: It is not where it was when the run was planned, or is another one now.
     """
     folder = resolve(model.name)
-    if (found := digest(folder)) != model.digest:
+    if (found := digest(folder, model.variant)) != model.digest:
         raise CheckpointError(f"checkpoint {model.name} must have digest {model.digest}, got {found}; put it back")
     return folder

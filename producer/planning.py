@@ -36,6 +36,8 @@ class RunOptions:
     out: str
     """URL or path of the run's folder, which must not hold another run."""
     model: str = "shapes"
+    variant: str | None = None
+    """Of the model's weights, such as ``fp16``; None: the plain ones, or else the only variant."""
     seed: int = 0
     container: Container = "webdataset"
     encoding: ImageEncoding = field(default_factory=ImageEncoding)

@@ -128,7 +128,7 @@ def prepared(
         InputError: There are none, or the output or the checkpoint cannot be used.
     """
     url = normalise_url(options.out)
-    model = read_model(options.model)
+    model = read_model(options.model, options.variant)
     with Pictures() as pictures, _spooled(_Input(rows, source, workers), options, model, pictures) as spool:
         yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool, pictures)
 
@@ -143,7 +143,10 @@ def workload_of(
         InputError: There are none, or the checkpoint cannot be used.
     """
     given = _Input(rows, source, workers)
-    with Pictures() as pictures, _spooled(given, options, read_model(options.model), pictures) as spool:
+    with (
+        Pictures() as pictures,
+        _spooled(given, options, read_model(options.model, options.variant), pictures) as spool,
+    ):
         return spool.workload
 
 

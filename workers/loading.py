@@ -10,7 +10,6 @@ import logging
 import platform
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Size
@@ -18,7 +17,7 @@ from ddim_core.errors import HostError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
-from workers.checkpoints import Checkpoints
+from workers.checkpoints import Checkpoints, Located
 from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers
 from workers.settings import Device, SamplerSettings
 from workers.simulated import SimulatedSampler
@@ -40,7 +39,7 @@ def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
     checkpoints = Checkpoints(settings.models)
-    return lambda model: partial(load_mindspore, settings, checkpoints.find(model))
+    return lambda model: partial(load_mindspore, settings, checkpoints.locate(model))
 
 
 def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
@@ -71,8 +70,8 @@ def load_simulated(settings: SamplerSettings) -> LoadedSampler:
     return LoadedSampler(sampler, facts)
 
 
-def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
-    """Return the sampling service of the checkpoint in ``folder``, with its graphs compiled.
+def load_mindspore(settings: SamplerSettings, located: Located) -> LoadedSampler:
+    """Return the sampling service of a checkpoint on this host, with its graphs compiled.
 
     Raises:
         CheckpointError: The checkpoint cannot be loaded.
@@ -81,7 +80,8 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
     """
     device = settings.device
     told = SamplingSettings(
-        folder,
+        located.folder,
+        variant=located.variant,
         device=_mindspore_name(device),
         cpu_threads=len(device.cores) or None,
         sizes=tuple(map(Size.parse, settings.sizes)),

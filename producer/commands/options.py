@@ -87,6 +87,7 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
     return RunOptions(
         out=given["out"] or "",
         model=given["model"],
+        variant=given["variant"],
         seed=given["seed"],
         container=given["container"],
         encoding=chosen_encoding(given["image_format"], given["quality"], lossless=given["lossless"]),
@@ -143,6 +144,11 @@ def _run_as_a_whole() -> list[Callable[[Decorated], Decorated]]:
             show_default=True,
             metavar="NAME_OR_PATH",
             help="A checkpoint folder in diffusers' format, or the small one that comes along.",
+        ),
+        click.option(
+            "--variant",
+            metavar="NAME",
+            help="Of the model's weights, as fp16. [default: the plain ones, or else the only variant there is]",
         ),
         click.option(
             "--seed", default=0, show_default=True, help="What the seeds of requests that name none follow from."
