@@ -13,6 +13,7 @@ from ddim_core.checkpoints.files import read_json
 from ddim_core.checkpoints.labels import ClassLabels, read_labels
 from ddim_core.checkpoints.layout import INDEX, Layout, layout_of, part_config, variants
 from ddim_core.checkpoints.pipelines import INVERTIBLE, PIPELINES, Pipeline, Takes
+from ddim_core.checkpoints.wanted import wrong_form
 from ddim_core.errors import CheckpointError, ScheduleError
 from ddim_core.schedule import ScheduleConfig
 
@@ -87,12 +88,16 @@ def resolve(name_or_path: str | Path) -> Path:
     Raises:
         CheckpointError: There is no such folder.
     """
-    folder = Path(__file__).parent / name_or_path if name_or_path in PACKAGED else Path(name_or_path)
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"checkpoint must be a folder in diffusers' format or one of {', '.join(PACKAGED)}, got {name_or_path}"
-        )
-    return folder
+    if name_or_path in PACKAGED:
+        return Path(__file__).parent / name_or_path
+    try:
+        wrong, is_folder = wrong_form(str(name_or_path)), Path(name_or_path).is_dir()
+    except OSError:  # no file can have such a name
+        wrong, is_folder = f"{name_or_path!s:.80}...", False
+    if wrong is not None or not is_folder:
+        rule = f"checkpoint must be a folder in diffusers' format or one of {', '.join(PACKAGED)}"
+        raise CheckpointError(f"{rule}, got {wrong or name_or_path}")
+    return Path(name_or_path)
 
 
 def describe(folder: Path, variant: str | None = None) -> CheckpointInfo:
