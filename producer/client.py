@@ -18,7 +18,7 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.extension import More, extend
 from producer.failures import FailedImage, failed_images, retry_failed
-from producer.planning import RunOptions
+from producer.planning import RunOptions, Settings
 from producer.progress import RunProgress, RunStatus, patient
 from producer.rows import Row
 from producer.run_life import cancel, go_on, pause, resume
@@ -63,6 +63,7 @@ class Client:
         lists: Mapping[str, Sequence[str]] | None = None,
         results: bool = False,
         variant: str | None = None,
+        settings: Settings = "recommended",
     ) -> Run:
         """Check all requests, write the run to ``out`` and queue it; if anything is wrong, do neither.
 
@@ -82,6 +83,7 @@ class Client:
             lists: What prompts may name in braces; without them, braces mean nothing.
             results: Whether the run ends with ``results.jsonl`` and ``errors.jsonl``, lines of the OpenAI Batch form.
             variant: Of the checkpoint's weights, such as ``fp16``; the plain ones, or else the only variant, if None.
+            settings: Whether what the checkpoint recommends holds below ``defaults``, or those of diffusers alone.
 
         Raises:
             RequestFaults: Requests have faults; ``line`` counts them from 1.
@@ -100,6 +102,7 @@ class Client:
             lists=lists or {},
             results=results,
             variant=variant,
+            settings=settings,
             limits=read_limits(os.environ),
         )
         return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)

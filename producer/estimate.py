@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.plan import Container
 from ddim_core.contracts.queue import WorkerReport
+from producer.advice import Advice
 from producer.display import counted
 from producer.measured import Measured
 from producer.planning import RunOptions, images_per_chunk_of
@@ -48,6 +49,8 @@ class Estimate:
     device_hours: float | None
     speed_from: str | None
     """Whose speed it is."""
+    advice: Advice = field(default_factory=Advice)
+    """What a person should know of the model."""
 
 
 def estimated(
@@ -71,6 +74,7 @@ def estimated(
         size_from=size_from,
         device_hours=None if device_s is None else device_s / 3600,
         speed_from=speed_from,
+        advice=workload.advice,
     )
 
 
@@ -89,7 +93,10 @@ def estimate_text(estimate: Estimate) -> str:
         "storage": size,
         "device hours": hours,
     }
-    return "\n".join(f"{name:<13} {value}" for name, value in rows.items())
+    if estimate.advice.recommended:
+        rows["settings"] = f"as {estimate.advice.model} recommends them: {estimate.advice.settings()}"
+    lines = [*rows.items(), *(("warning", words) for words in estimate.advice.warnings)]
+    return "\n".join(f"{name:<13} {value}" for name, value in lines)
 
 
 def _image_size(options: RunOptions, earlier: Measured | None) -> tuple[float | None, str | None]:

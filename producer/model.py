@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ddim_core.checkpoints.folder import PACKAGED, describe, digest, resolve
 from ddim_core.checkpoints.labels import ClassLabels
 from ddim_core.checkpoints.pipelines import Takes
+from ddim_core.checkpoints.recommended import read_recommended
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
 from ddim_core.schedule import ScheduleConfig
@@ -39,16 +42,21 @@ class Model:
     """The classes of one that takes ``class_label``."""
     variant: str | None = None
     """Of its weights, such as ``fp16``; None: the plain ones."""
+    recommended: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of requests as its makers would have them, for those that do not say otherwise."""
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
         return ModelRef(name=self.name, digest=self.digest, scheduler=asdict(self.schedule), variant=self.variant)
 
 
-def read_model(name_or_path: str, variant: str | None = None) -> Model:
+def read_model(name_or_path: str, variant: str | None = None, *, recommended: bool = True) -> Model:
     """Return a checkpoint, by a packaged one's name or the path of a folder.
 
-    ``variant`` of its weights: None takes the plain ones or, where there are none, the only variant.
+    Args:
+        name_or_path: Which one.
+        variant: Of its weights; None takes the plain ones or, where there are none, the only variant.
+        recommended: Whether to read what it recommends.
 
     Raises:
         CheckpointError: There is none, a file is missing, or its weights are pickled.
@@ -70,6 +78,7 @@ def read_model(name_or_path: str, variant: str | None = None) -> Model:
         inverts=info.inverts,
         labels=info.labels,
         variant=info.variant,
+        recommended=read_recommended(info) if recommended else {},
     )
 
 

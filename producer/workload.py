@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, Size
+from producer.advice import Advice
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Workload:
     """Whether a request asks for dynamic thresholding."""
     inverting: bool = False
     """Whether a request asks to invert a picture."""
+    advice: Advice = field(default_factory=Advice)
+    """What a person should know of the model before it is made."""
 
     def frequent_sizes(self) -> tuple[str, ...]:
         """Return the sizes that most images have, at most ``MAX_SIZES``, the most frequent first."""

@@ -16,7 +16,7 @@ from ddim_core.checkpoints.files import (
     weight_files,
 )
 from ddim_core.checkpoints.pipelines import Pipeline
-from ddim_core.checkpoints.vocabulary import FAST_TOKENIZER, slow_tokenizer_files
+from ddim_core.checkpoints.slow_tokenizer import FAST_TOKENIZER, slow_tokenizer_files
 from ddim_core.errors import CheckpointError
 
 INDEX = "model_index.json"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ddim_core.checkpoints.folder import CheckpointInfo
 from ddim_core.checkpoints.pipelines import PIPELINES
-from ddim_core.checkpoints.vocabulary import FAST_TOKENIZER, slow_tokenizer_files
+from ddim_core.checkpoints.slow_tokenizer import FAST_TOKENIZER, slow_tokenizer_files
 from ddim_core.errors import CheckpointError
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ddim_core.checkpoints import describe, digest, resolve
 from ddim_core.checkpoints.folder import CheckpointInfo, editions
 from ddim_core.checkpoints.plain import in_plain_form
-from ddim_core.checkpoints.vocabulary import slow_tokenizer_files
+from ddim_core.checkpoints.slow_tokenizer import slow_tokenizer_files
 from ddim_core.errors import CheckpointError
 from tests.unit.checkpoints.test_kinds import DDPM, DIT, SDXL, write
 
