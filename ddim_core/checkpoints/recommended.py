@@ -36,9 +36,8 @@ def read_recommended(info: CheckpointInfo) -> dict[str, Any]:
         request.schedule(info.schedule)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise _refused(
-            info, f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r:.80}"
-        ) from error
+        rule = first["msg"].replace("Input should be", "must be")
+        raise _refused(info, f"{'.'.join(map(str, first['loc']))} {rule}, got {first['input']!r:.80}") from error
     except ScheduleError as error:
         raise _refused(info, str(error)) from error
     for name in ("height", "width"):
