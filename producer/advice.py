@@ -34,7 +34,7 @@ class Advice:
 
     def settings(self) -> str:
         """Return the recommended settings for a person, and how to have others."""
-        words = ", ".join(_words(self.recommended))
+        words = ", ".join(words_of_settings(self.recommended))
         return f"{words}, where neither the command nor a request says otherwise (--settings diffusers: not at all)"
 
 
@@ -62,11 +62,12 @@ def _is_far(size: Size, trained: Size) -> bool:
     return not sides or not _FEWEST_PIXELS < height * width < _MOST_PIXELS
 
 
-def _words(settings: Mapping[str, Any]) -> list[str]:
+def words_of_settings(settings: Mapping[str, Any]) -> list[str]:
+    """Return fields of requests and their values for a person, parameters of the scheduler one by one."""
     words = []
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            words += _words({f"{name}.{parameter}": each for parameter, each in value.items()})
+            words += words_of_settings({f"{name}.{parameter}": each for parameter, each in value.items()})
         else:
             words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
     return words

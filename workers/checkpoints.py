@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from ddim_core.checkpoints import describe, digest, resolve
 from ddim_core.checkpoints.folder import PACKAGED, editions
+from ddim_core.checkpoints.notes import note_of, places_to_note, variants_to_note
 from ddim_core.checkpoints.places import checkpoints_below, checkpoints_named, refuse_links_out
+from ddim_core.contracts.checkpoints import CheckpointNote
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
 
@@ -91,17 +93,36 @@ class Checkpoints:
                 continue
             yield from (Located(folder, variant) for variant in others)
 
+    def notes(self) -> tuple[CheckpointNote, ...]:
+        """Return what there is to say of each checkpoint here; digests of those alone that were read before."""
+        return tuple(
+            self._note(name, Located(folder, variant))
+            for name, folder in places_to_note(self._folders)
+            for variant in variants_to_note(folder)
+        )
+
+    def _note(self, name: str, located: Located) -> CheckpointNote:
+        try:
+            known = self._digests.get(self._state(located), "")
+        except (CheckpointError, OSError) as fault:
+            return CheckpointNote(name=name, folder=str(located.folder), variant=located.variant, fault=str(fault))
+        return note_of(name, *located, known)
+
     def _digest(self, located: Located) -> str:
         """Return the digest; gigabytes are read once for as long as the files keep their times."""
+        state = self._state(located)
+        with self._lock:
+            if state not in self._digests:
+                self._digests[state] = digest(*located)
+            return self._digests[state]
+
+    def _state(self, located: Located) -> object:
+        """Return what changes with the files, after making sure that they lie where they may."""
         folder, variant = located
         files = describe(folder, variant).files
         if folder not in map(resolve, PACKAGED):
             refuse_links_out(folder, files, self._folders)
-        state = (folder, tuple((name, (folder / name).stat().st_mtime_ns, size) for name, size in files.items()))
-        with self._lock:
-            if state not in self._digests:
-                self._digests[state] = digest(folder, variant)
-            return self._digests[state]
+        return folder, tuple((name, (folder / name).stat().st_mtime_ns, size) for name, size in files.items())
 
 
 def _shown(located: Located) -> str:

@@ -27,8 +27,10 @@ log = logging.getLogger(__name__)
 SIMULATED_SLOTS = 4
 
 
-def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
+def make_finder(settings: SamplerSettings, checkpoints: Checkpoints | None = None) -> Callable[[ModelRef], Load]:
     """Return what finds a checkpoint for the device of ``settings``, and gives what will load it.
+
+    ``checkpoints`` are those of ``settings``, where somebody else looks at them, too.
 
     Raises:
         HostError: The device needs MindSpore, and it is not installed.
@@ -38,11 +40,11 @@ def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
     missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
-    checkpoints = Checkpoints(settings.models)
-    return lambda model: partial(load_mindspore, settings, checkpoints.locate(model))
+    known = checkpoints or Checkpoints(settings.models)
+    return lambda model: partial(load_mindspore, settings, known.locate(model))
 
 
-def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
+def warm_up(samplers: Samplers, settings: SamplerSettings, checkpoints: Checkpoints) -> None:
     """Load the only checkpoint there is before the first chunk comes; where there are several, the first chunk chooses.
 
     Raises:
@@ -50,7 +52,7 @@ def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
     """
     if settings.device.kind == "sim":
         return
-    only = Checkpoints(settings.models).only()
+    only = checkpoints.only()
     if only is not None:
         with samplers.use(only):
             pass

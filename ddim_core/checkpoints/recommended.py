@@ -41,8 +41,8 @@ def read_recommended(info: CheckpointInfo) -> dict[str, Any]:
     except ScheduleError as error:
         raise _refused(info, str(error)) from error
     for name in ("height", "width"):
-        if name in settings and (rule := info.size_fault(name, settings[name])) is not None:
-            raise _refused(info, f"{name} {rule}, got {settings[name]}")
+        if name in settings and (fault := info.size_fault(name, settings[name])) is not None:
+            raise _refused(info, f"{name} {fault}, got {settings[name]}")
     return settings
 
 

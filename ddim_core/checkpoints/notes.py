@@ -1,0 +1,116 @@
+"""What there is to say of a checkpoint before anybody loads it; whatever a folder holds, it is said and not raised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ddim_core.checkpoints.files import read_json
+from ddim_core.checkpoints.folder import PACKAGED, CheckpointInfo, describe, editions, resolve
+from ddim_core.checkpoints.pipelines import PIPELINES
+from ddim_core.checkpoints.places import checkpoints_below
+from ddim_core.checkpoints.recommended import read_recommended
+from ddim_core.checkpoints.wanted import wrong_form
+from ddim_core.contracts.checkpoints import CheckpointNote
+from ddim_core.errors import CheckpointError
+
+_HEADER_BYTES_MOST = 100_000_000
+"""What safetensors itself allows."""
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+def places_to_note(given: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Return name and folder of the packaged checkpoints and of those below the folders given, each of these once."""
+    packaged = [(name, resolve(name)) for name in PACKAGED]
+    below = {path.resolve(): path for folder in given for path in reversed(checkpoints_below(folder))}
+    return [*packaged, *((str(path), path) for path in sorted(below.values()))]
+
+
+def single_files(given: Iterable[Path]) -> list[CheckpointNote]:
+    """Return a note of each single file of everything that lies in the folders given, beside checkpoints."""
+    files = sorted(path for folder in given for path in folder.glob("*.safetensors") if not _is_part(folder))
+    return [CheckpointNote(name=str(file), folder=str(file), fault=f"it is {wrong_form(str(file))}") for file in files]
+
+
+def variants_to_note(folder: Path) -> list[str | None]:
+    """Return the variants of a folder's weights that each are a checkpoint of their own."""
+    try:
+        plain, *others = editions(folder)
+        taken = describe(folder).variant
+    except CheckpointError:
+        return [None]
+    return [plain, *(variant for variant in others if variant != taken)]
+
+
+def note_of(name: str, folder: Path, variant: str | None = None, digest: str = "") -> CheckpointNote:
+    """Return what a checkpoint is, or what is wrong with it."""
+    try:
+        info = describe(folder, variant)
+        recommended = read_recommended(info)
+        dtype = _dtypes(info)
+        token_limit = _token_limit(info)
+    except (CheckpointError, OSError) as fault:
+        return CheckpointNote(name=name, folder=str(folder), variant=variant, fault=str(fault))
+    return CheckpointNote(
+        name=name,
+        folder=str(folder),
+        pipeline=info.pipeline,
+        digest=digest,
+        variant=info.variant,
+        size_bytes=sum(info.files.values()),
+        dtype=dtype,
+        takes=info.takes,
+        classes=None if info.labels is None else info.labels.count,
+        token_limit=token_limit,
+        height=info.default_height,
+        width=info.default_width,
+        size_factor=info.size_factor,
+        fixed_size=info.fixed_size,
+        guidance_scale=info.guidance_scale,
+        inverts=info.inverts,
+        recommended=recommended,
+    )
+
+
+def _is_part(folder: Path) -> bool:
+    """Return whether the weights in a folder are a component's, or those of a checkpoint with all files in one."""
+    return (folder / "config.json").is_file() or (folder / "model_index.json").is_file()
+
+
+def _dtypes(info: CheckpointInfo) -> str:
+    """Return the dtypes of a checkpoint's weights, the most frequent in bytes first.
+
+    Raises:
+        CheckpointError: A file does not begin as safetensors do.
+    """
+    total: dict[str, int] = {}
+    for name in info.files:
+        if name.endswith(".safetensors"):
+            for tensor in _tensors(info.folder / name):
+                begin, end = tensor["data_offsets"]
+                total[tensor["dtype"]] = total.get(tensor["dtype"], 0) + end - begin
+    floats = {_DTYPES[name]: size for name, size in total.items() if name in _DTYPES}
+    return " and ".join(sorted(floats, key=lambda name: -floats[name]))
+
+
+def _tensors(path: Path) -> list[dict[str, Any]]:
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size) if size < _HEADER_BYTES_MOST else b"")
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        return [tensor for tensor in tensors if len(tensor["data_offsets"]) == 2 and tensor["dtype"]]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path} must be safetensors, got a file that begins otherwise") from error
+
+
+def _token_limit(info: CheckpointInfo) -> int | None:
+    """Return how many tokens all text encoders take; None without one."""
+    limits = []
+    for tokenizer in PIPELINES[info.pipeline].tokenizers:
+        encoder = tokenizer.replace("tokenizer", "text_encoder")
+        limits.append(read_json(info.folder, f"{tokenizer}/tokenizer_config.json").get("model_max_length"))
+        limits.append(read_json(info.folder, f"{encoder}/config.json").get("max_position_embeddings"))
+    return min((int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0), default=None)
