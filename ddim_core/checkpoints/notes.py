@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ddim_core.checkpoints.files import read_json
 from ddim_core.checkpoints.folder import PACKAGED, CheckpointInfo, describe, editions, resolve
 from ddim_core.checkpoints.pipelines import PIPELINES
 from ddim_core.checkpoints.places import checkpoints_below
 from ddim_core.checkpoints.recommended import read_recommended
+from ddim_core.checkpoints.tensors import FLOATS, tensors_of
 from ddim_core.checkpoints.wanted import wrong_form
 from ddim_core.contracts.checkpoints import CheckpointNote
 from ddim_core.errors import CheckpointError
-
-_HEADER_BYTES_MOST = 100_000_000
-"""What safetensors itself allows."""
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def places_to_note(given: Iterable[Path]) -> list[tuple[str, Path]]:
@@ -85,25 +81,12 @@ def _dtypes(info: CheckpointInfo) -> str:
     Raises:
         CheckpointError: A file does not begin as safetensors do.
     """
-    total: dict[str, int] = {}
+    total: Counter[str] = Counter()
     for name in info.files:
         if name.endswith(".safetensors"):
-            for tensor in _tensors(info.folder / name):
-                begin, end = tensor["data_offsets"]
-                total[tensor["dtype"]] = total.get(tensor["dtype"], 0) + end - begin
-    floats = {_DTYPES[name]: size for name, size in total.items() if name in _DTYPES}
-    return " and ".join(sorted(floats, key=lambda name: -floats[name]))
-
-
-def _tensors(path: Path) -> list[dict[str, Any]]:
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size) if size < _HEADER_BYTES_MOST else b"")
-        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-        return [tensor for tensor in tensors if len(tensor["data_offsets"]) == 2 and tensor["dtype"]]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} must be safetensors, got a file that begins otherwise") from error
+            for place in tensors_of(info.folder / name).values():
+                total[place.dtype] += place.end - place.begin
+    return " and ".join(FLOATS[dtype] for dtype, _ in total.most_common() if dtype in FLOATS)
 
 
 def _token_limit(info: CheckpointInfo) -> int | None:

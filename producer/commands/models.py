@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from pathlib import Path
 
 import click
 
@@ -10,6 +12,7 @@ from ddim_core.hiding import without_controls
 from producer.broker import Broker
 from producer.checkpoint_list import checkpoints_here, checkpoints_of_fleet
 from producer.commands.options import broker_option
+from producer.conversion import convert
 
 
 @click.group("models", invoke_without_command=True)
@@ -38,3 +41,20 @@ def command(
             "\n\n".join(without_controls(str(one)) for one in listed) or "no worker reports a checkpoint to this broker"
         )
     return None
+
+
+@command.command("convert")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--like", required=True, metavar="DIR", help="A checkpoint of the same kind; it needs no weights.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The new folder.")
+def convert_command(file: Path, like: str, out: Path) -> None:
+    """Make a checkpoint folder of FILE, a single .safetensors with all weights of a Stable Diffusion 1, 2 or XL.
+
+    Such a file holds neither configurations nor tokenizer: --like gives them. Nothing is downloaded, and the weights
+    stay as they are, bit by bit. The folder appears whole or not at all.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing half-made is left then, either
+    click.echo(f"converting {file}; this starts MindSpore, and reads and writes all weights", err=True)
+    found = convert(file, like, out)
+    click.echo(f"digest: {found}", err=True)
+    click.echo(str(out))
