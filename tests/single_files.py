@@ -60,7 +60,7 @@ _OPEN_CLIP = {
 
 
 def single_file(folder: Path, *, open_clip: bool = False) -> Weights:
-    """Return all weights of a folder under one file's names; ``open_clip``: the text encoder is Stable Diffusion 2's."""
+    """Return all weights of a folder as one file has them; ``open_clip``: the text encoder is Stable Diffusion 2's."""
     unet = load_file(folder / "unet/diffusion_pytorch_model.safetensors")
     layers = json.loads((folder / "unet/config.json").read_text())["layers_per_block"]
     weights = {f"model.diffusion_model.{_unet_name(name, layers, unet)}": weight for name, weight in unet.items()}

@@ -12,6 +12,7 @@ from ddim_core.checkpoints import digest, resolve
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
 from workers.checkpoints import Checkpoints
+from workers.known import KnownCheckpoints
 
 
 @pytest.fixture
@@ -175,3 +176,20 @@ def test_one_of_two_of_a_name_may_be_broken(models: Path, tmp_path: Path) -> Non
     assert Checkpoints([str(tmp_path / "first"), str(models)]).find(ref("mine")) == models / "mine"
     with pytest.raises(CheckpointError, match=r"must hold unet/config\.json, got none"):
         Checkpoints([str(tmp_path / "first")]).find(ref("mine"))
+
+
+def test_a_worker_notes_what_it_has_and_the_digests_that_it_has_read(models: Path, tmp_path: Path) -> None:
+    """Nothing is read for a report; what lies elsewhere is a fault here, and in order for whoever may read it."""
+    shutil.copytree(models / "mine", models / "other")
+    weights = models / "other" / "unet" / "diffusion_pytorch_model.safetensors"
+    checkpoints = Checkpoints([str(models)])
+    checkpoints.find(ref("mine"))
+    weights.symlink_to(weights.rename(tmp_path / "elsewhere"))
+    shapes, mine, other = checkpoints.notes()
+    assert (shapes.name, shapes.digest, shapes.fault) == ("shapes", "", "")
+    assert (mine.digest, mine.folder, mine.token_limit) == (digest(models / "mine"), str(models / "mine"), 24)
+    assert other.fault.startswith("a checkpoint's files must lie below --models, got ")
+    known = KnownCheckpoints(checkpoints)
+    assert known.latest == ()
+    known.look()
+    assert known.latest == (shapes, mine, other)
