@@ -10,6 +10,7 @@ from typing import Any
 from ddim_core.checkpoints.folder import PACKAGED, describe, digest, resolve
 from ddim_core.checkpoints.labels import ClassLabels
 from ddim_core.checkpoints.pipelines import Takes
+from ddim_core.checkpoints.prompts import PromptReader, prompt_reader
 from ddim_core.checkpoints.recommended import read_recommended
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
@@ -44,6 +45,8 @@ class Model:
     """Of its weights, such as ``fp16``; None: the plain ones."""
     recommended: Mapping[str, Any] = field(default_factory=dict)
     """Fields of requests as its makers would have them, for those that do not say otherwise."""
+    prompts: PromptReader | None = None
+    """What tells how long prompts are to its text encoders; without it they are not looked at."""
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
@@ -79,6 +82,7 @@ def read_model(name_or_path: str, variant: str | None = None, *, recommended: bo
         labels=info.labels,
         variant=info.variant,
         recommended=read_recommended(info) if recommended else {},
+        prompts=prompt_reader(info),
     )
 
 

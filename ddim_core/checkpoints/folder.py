@@ -13,6 +13,7 @@ from ddim_core.checkpoints.files import read_json
 from ddim_core.checkpoints.labels import ClassLabels, read_labels
 from ddim_core.checkpoints.layout import INDEX, Layout, layout_of, part_config, variants
 from ddim_core.checkpoints.pipelines import INVERTIBLE, PIPELINES, Pipeline, Takes
+from ddim_core.checkpoints.text_limits import text_limits
 from ddim_core.checkpoints.wanted import wrong_form
 from ddim_core.errors import CheckpointError, ScheduleError
 from ddim_core.schedule import ScheduleConfig
@@ -53,6 +54,8 @@ class CheckpointInfo:
     """Size in bytes of every file that decides what is made, by its path in the folder, sorted."""
     labels: ClassLabels | None = None
     """The classes of one that takes ``class_label``."""
+    text_limits: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that each of its text encoders takes, with the marks of start and end, by the folder of its tokenizer."""
     zeros_for_empty_prompt: bool = False
     """Stable Diffusion XL: an empty negative prompt is a condition of zeros, not that of an empty text."""
     upcasts_vae: bool = False
@@ -61,6 +64,11 @@ class CheckpointInfo:
     """Of the weights, such as ``fp16``; None: the plain ones."""
     plain_names: Mapping[str, str] = field(default_factory=dict)
     """Each file's path in the folder by the path it has where every component has a folder and no variant."""
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens of a prompt all of its text encoders take; None of one that takes no prompts."""
+        return min(self.text_limits.values(), default=None)
 
     @property
     def inverts(self) -> bool:
@@ -131,6 +139,7 @@ def describe(folder: Path, variant: str | None = None) -> CheckpointInfo:
         default_width=width * factor,
         schedule=_schedule(layout, pipeline),
         files={name: (folder / name).stat().st_size for name in sorted(layout.files.values())},
+        text_limits=text_limits(folder, pipeline),
         labels=read_labels(config, index, str(folder)) if pipeline.takes == "class_label" else None,
         zeros_for_empty_prompt=xl and bool(index.get("force_zeros_for_empty_prompt", True)),
         upcasts_vae=xl and vae is not None and bool(vae.get("force_upcast", True)),

@@ -16,16 +16,16 @@ from ddim_core.checkpoints.files import (
     weight_files,
 )
 from ddim_core.checkpoints.pipelines import Pipeline
-from ddim_core.checkpoints.slow_tokenizer import FAST_TOKENIZER, slow_tokenizer_files
 from ddim_core.errors import CheckpointError
 
 INDEX = "model_index.json"
 _SCHEDULER_CONFIG = "scheduler_config.json"
 _SLOW_TOKENIZER = ("vocab.json", "merges.txt")
+_FAST_TOKENIZER = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 # CLIPTokenizer reads these where they exist and tokenizer_config.json has no added_tokens_decoder, as in Stable
 # Diffusion 1.5. It reads chat templates too, which no prompt passes through.
-_OPTIONAL_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", FAST_TOKENIZER)
+_OPTIONAL_TOKENIZER_FILES = ("added_tokens.json", "special_tokens_map.json", _FAST_TOKENIZER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,6 @@ def layout_of(folder: Path, pipeline: Pipeline, variant: str | None = None, *, w
         if not (folder / path).is_file():
             raise CheckpointError(f"a checkpoint must hold {path}, got none in {folder}")
     refuse_pointers(folder, files.values())
-    for tokenizer in pipeline.tokenizers:
-        if f"{tokenizer}/vocab.json" not in files:
-            slow_tokenizer_files(folder, tokenizer)  # whether it can be read
     return Layout(folder, chosen, files)
 
 
@@ -113,7 +110,7 @@ def _scheduler_place(folder: Path) -> str:
 
 def _tokenizer_files(folder: Path) -> Iterator[str]:
     """Yield the names of a tokenizer's files; transformers 5 saves all of a vocabulary in one."""
-    if all((folder / name).is_file() for name in _SLOW_TOKENIZER) or not (folder / FAST_TOKENIZER).is_file():
+    if all((folder / name).is_file() for name in _SLOW_TOKENIZER) or not (folder / _FAST_TOKENIZER).is_file():
         yield from _SLOW_TOKENIZER
     yield _TOKENIZER_CONFIG
     yield from (name for name in _OPTIONAL_TOKENIZER_FILES if (folder / name).is_file())

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from ddim_core.checkpoints.files import read_json
 from ddim_core.checkpoints.folder import PACKAGED, CheckpointInfo, describe, editions, resolve
-from ddim_core.checkpoints.pipelines import PIPELINES
 from ddim_core.checkpoints.places import checkpoints_below
 from ddim_core.checkpoints.recommended import read_recommended
 from ddim_core.checkpoints.tensors import FLOATS, tensors_of
@@ -46,7 +44,6 @@ def note_of(name: str, folder: Path, variant: str | None = None, digest: str = "
         info = describe(folder, variant)
         recommended = read_recommended(info)
         dtype = _dtypes(info)
-        token_limit = _token_limit(info)
     except (CheckpointError, OSError) as fault:
         return CheckpointNote(name=name, folder=str(folder), variant=variant, fault=str(fault))
     return CheckpointNote(
@@ -59,7 +56,7 @@ def note_of(name: str, folder: Path, variant: str | None = None, digest: str = "
         dtype=dtype,
         takes=info.takes,
         classes=None if info.labels is None else info.labels.count,
-        token_limit=token_limit,
+        token_limit=info.token_limit,
         height=info.default_height,
         width=info.default_width,
         size_factor=info.size_factor,
@@ -87,13 +84,3 @@ def _dtypes(info: CheckpointInfo) -> str:
             for place in tensors_of(info.folder / name).values():
                 total[place.dtype] += place.end - place.begin
     return " and ".join(FLOATS[dtype] for dtype, _ in total.most_common() if dtype in FLOATS)
-
-
-def _token_limit(info: CheckpointInfo) -> int | None:
-    """Return how many tokens all text encoders take; None without one."""
-    limits = []
-    for tokenizer in PIPELINES[info.pipeline].tokenizers:
-        encoder = tokenizer.replace("tokenizer", "text_encoder")
-        limits.append(read_json(info.folder, f"{tokenizer}/tokenizer_config.json").get("model_max_length"))
-        limits.append(read_json(info.folder, f"{encoder}/config.json").get("max_position_embeddings"))
-    return min((int(limit) for limit in limits if isinstance(limit, int | float) and limit > 0), default=None)

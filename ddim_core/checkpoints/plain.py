@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddim_core.checkpoints.folder import CheckpointInfo
-from ddim_core.checkpoints.pipelines import PIPELINES
-from ddim_core.checkpoints.slow_tokenizer import FAST_TOKENIZER, slow_tokenizer_files
 from ddim_core.errors import CheckpointError
 
 
@@ -20,7 +18,7 @@ def in_plain_form(info: CheckpointInfo) -> Iterator[CheckpointInfo]:
     """Yield the checkpoint in its plain form, which is a folder of links for the time of the block if it has another.
 
     The folder holds the files that the digest covers and no others. Configurations that begin with a byte-order mark
-    are copied without it, since mindone does not read them, and a tokenizer of one file becomes one of several.
+    are copied without it, since mindone does not read them.
 
     Raises:
         CheckpointError: One that the block raises, with the checkpoint's own folder in place of that of the links.
@@ -33,8 +31,6 @@ def in_plain_form(info: CheckpointInfo) -> Iterator[CheckpointInfo]:
         for plain, path in info.plain_names.items():
             (folder / plain).parent.mkdir(parents=True, exist_ok=True)
             _lay_out(info.folder / path, folder / plain)
-        for tokenizer in _of_one_file(info):
-            _take_apart(info, tokenizer, folder)
         try:
             yield replace(info, folder=folder)
         except CheckpointError as error:
@@ -43,21 +39,7 @@ def in_plain_form(info: CheckpointInfo) -> Iterator[CheckpointInfo]:
 
 def _is_plain(info: CheckpointInfo) -> bool:
     is_plain = all(plain == path for plain, path in info.plain_names.items())
-    marked = any(_has_mark(info.folder / path) for path in info.plain_names.values())
-    return is_plain and not marked and not _of_one_file(info)
-
-
-def _of_one_file(info: CheckpointInfo) -> list[str]:
-    """Return the folders of tokenizers as transformers 5 saves them."""
-    tokenizers = PIPELINES[info.pipeline].tokenizers
-    return [name for name in tokenizers if f"{name}/vocab.json" not in info.plain_names]
-
-
-def _take_apart(info: CheckpointInfo, tokenizer: str, folder: Path) -> None:
-    (folder / tokenizer / FAST_TOKENIZER).unlink()
-    for name, data in slow_tokenizer_files(info.folder, tokenizer).items():
-        (folder / tokenizer / name).unlink(missing_ok=True)  # a link, which would be written through
-        (folder / tokenizer / name).write_bytes(data)
+    return is_plain and not any(_has_mark(info.folder / path) for path in info.plain_names.values())
 
 
 def _has_mark(path: Path) -> bool:
