@@ -22,7 +22,7 @@ from producer.failures import FailedImage, failed_images, retry_failed
 from producer.images.reader import RunReader
 from producer.inputs.objects import SOURCE, rows_of
 from producer.long_prompts import named_options
-from producer.planning import RunOptions
+from producer.planning import RunOptions, Settings
 from producer.progress import RunProgress, RunStatus, patient
 from producer.run_life import cancel, go_on, pause, resume
 from producer.submission import submit
@@ -72,6 +72,8 @@ class Client:
         defaults: Mapping[str, Any] | None = None,
         lists: Mapping[str, Sequence[str]] | None = None,
         results: bool = False,
+        variant: str | None = None,
+        settings: Settings = "recommended",
         long_prompts: LongPrompts | None = None,
         max_windows: int | None = None,
     ) -> Run:
@@ -94,6 +96,8 @@ class Client:
             defaults: Fields of requests that do not give them.
             lists: What prompts may name in braces; without them, braces mean nothing.
             results: Whether the run ends with ``results.jsonl`` and ``errors.jsonl``, lines of the OpenAI Batch form.
+            variant: Of the checkpoint's weights, such as ``fp16``; the plain ones, or else the only variant, if None.
+            settings: Whether what the checkpoint recommends holds below ``defaults``, or those of diffusers alone.
             long_prompts: What becomes of prompts that are longer than the text encoder takes: they are refused unless
                 this, the defaults or the request say ``cut`` or ``chunk``.
             max_windows: How many windows of the text encoder a prompt may take with ``chunk``; 4 if None.
@@ -114,6 +118,8 @@ class Client:
             defaults={**_mapping("the defaults", defaults), **named_options(long_prompts, max_windows)},
             lists=_mapping("the lists", lists),
             results=results,
+            variant=variant,
+            settings=settings,
             limits=read_limits(os.environ),
         )
         return Run(submit(rows_of(requests), SOURCE, options, self._broker), self._broker)

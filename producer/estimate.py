@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.plan import Container
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.hiding import without_controls
+from producer.advice import Advice
 from producer.display import counted
 from producer.measured import Measured
 from producer.planning import RunOptions, images_per_chunk_of
@@ -65,6 +66,8 @@ class Estimate:
     """Whose speed it is."""
     examples: tuple[Example, ...] = ()
     """The first requests and the last, as they will be made."""
+    advice: Advice = field(default_factory=Advice)
+    """What a person should know of the model."""
 
 
 def estimated(
@@ -92,6 +95,7 @@ def estimated(
         device_hours=None if device_s is None else device_s / 3600,
         speed_from=speed_from,
         examples=_examples(workload),
+        advice=workload.advice,
     )
 
 
@@ -111,11 +115,14 @@ def estimate_text(estimate: Estimate) -> str:
         "storage": size,
         "device hours": hours,
     }
+    if estimate.advice.recommended:
+        rows["settings"] = f"as {estimate.advice.model} recommends them: {estimate.advice.settings()}"
     shown = [_in_a_line(example) for example in estimate.examples]
     if 0 < len(shown) < estimate.requests:
         shown.insert(-1, "...")
-    lines = [f"{name:<13} {value}" for name, value in rows.items()]
-    return "\n".join([*lines, *(f"{'prompts' * (number == 0):<13} {text}" for number, text in enumerate(shown))])
+    lines = [*rows.items(), *(("warning", words) for words in estimate.advice.warnings)]
+    lines += [("" if number else "prompts", text) for number, text in enumerate(shown)]
+    return "\n".join(f"{name:<13} {value}" for name, value in lines)
 
 
 def _examples(workload: Workload) -> tuple[Example, ...]:

@@ -39,6 +39,7 @@ COMMANDS = {
     "drain": "Take a host, or one of its devices, out of service.",
     "uncordon": "Put a host or a device back into service.",
     "report": "Write a run's report as a web page.",
+    "models": "List the checkpoints that there are; make one of a single file.",
     "doctor": "Say what is missing on this host, and how to mend it.",
 }
 """Name and help of each command; its module, ``producer.commands.<name>``, is imported when the command is used."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from platform import python_version
-from typing import Any
+from typing import Any, Literal
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.limits import NO_LIMITS, Limits
@@ -21,6 +21,9 @@ from producer.expansion import NAME_SEPARATOR, list_fault
 from producer.model import Model
 from producer.spool import Spool, chunk_files
 from producer.workload import Workload
+
+Settings = Literal["recommended", "diffusers"]
+"""Those that the checkpoint recommends, where it does, before those of diffusers; or the latter alone."""
 
 _CHUNKS_WANTED = 64
 """A run is cut into this many chunks, if they are not too small then: workers hold two each, so that 32 devices have
@@ -40,6 +43,10 @@ class RunOptions:
     out: str
     """URL or path of the run's folder, which must not hold another run."""
     model: str = "shapes"
+    variant: str | None = None
+    """Of the model's weights, such as ``fp16``; None: the plain ones, or else the only variant."""
+    settings: Settings = "recommended"
+    """Whose settings requests have that neither give them nor are given any by ``defaults``."""
     seed: int = 0
     container: Container = "webdataset"
     encoding: ImageEncoding = field(default_factory=ImageEncoding)

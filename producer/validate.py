@@ -57,7 +57,8 @@ class RequestChecker:
         self._model = model
         self._image_format = image_format
         self._pictures = pictures
-        self._names_guidance = "guidance_scale" in defaults
+        # What the model recommends, nobody named.
+        self._names_guidance = defaults.get("guidance_scale") not in (None, model.recommended.get("guidance_scale"))
         standard = {
             "height": model.default_height,
             "width": model.default_width,

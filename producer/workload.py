@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ddim_core.contracts.changes import WindowedSize
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, BatchShape, Size
+from producer.advice import Advice
 
 SHOWN = 3
 
@@ -41,6 +42,15 @@ class Workload:
     first: list[Request] = field(default_factory=list)
     """The first ``SHOWN`` requests, to show what lines became."""
     last: Request | None = None
+    advice: Advice = field(default_factory=Advice)
+    """What a person should know of the model before it is made."""
+
+    def all_sizes(self) -> Counter[Size]:
+        """Return the images by their size, however many windows their prompts fill."""
+        windowed: Counter[Size] = Counter()
+        for shape, images in self.windowed.items():
+            windowed[shape.size] += images
+        return self.sizes + windowed
 
     def frequent_sizes(self) -> tuple[str, ...]:
         """Return the sizes that most images have, at most ``MAX_SIZES``, the most frequent first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ddim_core.contracts.changes import Change, Extension, RetryOrder, WindowedSize
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
@@ -44,6 +44,12 @@ class ModelRef(BaseModel):
     digest: str
     scheduler: dict[str, Any]
     """The checkpoint's own scheduler config, as ``ScheduleConfig`` fields."""
+    variant: str | None = None
+    """Of its weights, such as ``fp16``; None: the plain ones. The digest is that of this variant."""
+
+    @model_serializer(mode="wrap")
+    def _older_versions_know_no_variant(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in to_dict(self).items() if name != "variant" or value is not None}
 
     def schedule(self) -> ScheduleConfig:
         """Return the checkpoint's scheduler config, to which requests apply their overrides."""

@@ -10,6 +10,7 @@ from typing import Any
 from ddim_core.errors import ScheduleError
 from ddim_core.schedule import checks
 from ddim_core.schedule.checks import Interval
+from ddim_core.schedule.nulls import without_nulls
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
@@ -103,14 +104,16 @@ class ScheduleConfig:
 
         Args:
             mapping: Parameters by name, for instance the content of a ``scheduler_config.json``.
-            ignore_unknown: Pass over names that are none of ours. A ``scheduler_config.json`` has private names
-                (``_class_name``) and, when another scheduler class wrote it, that class's own.
+            ignore_unknown: Take a saved configuration, which has private names (``_class_name``) and, when another
+                scheduler class wrote it, that class's own: they are passed over, and nulls are taken as mindone does.
 
         Raises:
             ScheduleError: A value cannot be used, or a name is unknown and ``ignore_unknown`` is false.
         """
         known = {name: value for name, value in mapping.items() if name in PARAMETER_NAMES}
-        if not ignore_unknown:
+        if ignore_unknown:
+            known = without_nulls(known)
+        else:
             _refuse_unknown(mapping)
         return cls(**known)
 

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from ddim_core.checkpoints.folder import resolve
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
-from producer.commands.dry_run import tell_plan
+from producer.commands.dry_run import tell_advice, tell_plan
 from producer.commands.options import options_of, run_options
 from producer.display import exit_code, follow, shown, summary
 from producer.embedded import LocalFleet, check_host, local_fleet
@@ -58,6 +58,7 @@ def command(prompts: tuple[str, ...], run_url: str | None, devices: str, **given
             return 0
         check_host()
         with prepared(read_rows(*prompts), source_of(*prompts), options) as run:
+            tell_advice(run.spool.workload.advice)
             folder, status = run.folder, _make(run.folder, devices, run, resolve(given["model"]))
     _conclude(folder, status)
     return exit_code(status)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddim_core.checkpoints.prompts import PromptReader
+from ddim_core.checkpoints.recommended import FIELDS
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import BatchShape, Size
@@ -181,7 +182,8 @@ def test_a_plan_of_short_prompts_is_as_it_was(tmp_path: Path) -> None:
         run.write()
     written = json.loads((tmp_path / "run/run.json").read_text())
     assert not {"windowed", "cut_images"} & written.keys()
-    assert written["defaults"] == {"long_prompts": "refuse"}
+    assert {name for name in written["defaults"] if name not in FIELDS} == {"long_prompts"}
+    assert written["defaults"]["long_prompts"] == "refuse"
     line = json.loads((tmp_path / "run/chunks/00000.jsonl").read_text())
     assert set(line) == {"index", "image_count", "request"}
     assert not {"long_prompts", "max_windows"} & set(line["request"])

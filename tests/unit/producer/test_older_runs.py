@@ -47,11 +47,15 @@ def lines() -> More:
 
 @pytest.mark.parametrize("missing", [(), ("run.json",)])
 def test_the_same_command_goes_on_with_a_run_of_an_earlier_version(older: RunFolder, missing: tuple[str, ...]) -> None:
-    """Its requests have the names that they had, so it is the same run; also where no plan was written yet."""
+    """Its requests have the names that they had, so it is the same run; also where no plan was written yet.
+
+    With the settings of that version: what a checkpoint recommends is new.
+    """
     for name in missing:
         older.store.delete(name)
     more = lines()
-    with prepared(more.rows, more.source, RunOptions(out=older.url, container="files")) as run:
+    options = RunOptions(out=older.url, container="files", settings="diffusers")
+    with prepared(more.rows, more.source, options) as run:
         if missing:
             assert run.written_plan() is None
             run.write()
