@@ -13,7 +13,15 @@ from producer.wording import got
 Broken: TypeAlias = tuple[str | None, str]
 """A field, and the rule that it breaks."""
 
-_WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width", "class_label")
+_WHOLE_NUMBERS = (
+    "num_images_per_prompt",
+    "seed",
+    "num_inference_steps",
+    "height",
+    "width",
+    "class_label",
+    "max_windows",
+)
 _NUMBERS = (*_WHOLE_NUMBERS, "guidance_scale", "guidance_rescale", "eta")
 _WHOLE_WITHIN = {
     "scheduler": ("steps_offset", "num_train_timesteps"),

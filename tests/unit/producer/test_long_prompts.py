@@ -219,8 +219,13 @@ def test_an_estimate_says_what_becomes_of_long_prompts() -> None:
     assert "long prompts" not in estimate_text(estimated(workload_of(rows("a"), "p", options), options, None, []))
 
 
+def without_nul(seed: int) -> list[str]:
+    """Return texts that a request may have."""
+    return [text for text in texts(400, seed=seed) if "\0" not in text]
+
+
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.sampled_from(texts(400, seed=9)), st.sampled_from(texts(400, seed=10)), st.integers(1, 6))
+@given(st.sampled_from(without_nul(9)), st.sampled_from(without_nul(10)), st.integers(1, 6))
 def test_every_request_that_passes_is_seen_whole_or_says_that_it_is_not(prompt: str, negative: str, most: int) -> None:
     """Whatever the script, however the run says it."""
     prompt, negative = prompt.replace("\0", ""), negative.replace("\0", "")  # refused for itself
