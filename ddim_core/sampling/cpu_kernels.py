@@ -1,4 +1,4 @@
-"""Twins for the ``mindspore.mint`` functions that have no kernel on the CPU, or a bad one, so that mindone's models run.
+"""Twins for ``mindspore.mint`` functions that have no kernel on the CPU, or a bad one, so that mindone's models run.
 
 mindone builds its models from ``mindspore.mint``, which is made for Ascend; on the CPU many of its functions end in
 "The kernel X unregistered" at the first use of their result. The older ``mindspore.ops`` has kernels for the same.
@@ -159,7 +159,7 @@ def _float_of(input: Any) -> Any:
 def _gelu(input: Any, *, approximate: str = "none") -> Any:
     if approximate == "none":
         return ops.gelu(input, approximate)
-    # x (1 + tanh u) / 2 is x / (1 + exp(-2 u)): the kernel of tanh is wrong, and a sum of two terms that cancel is, too.
+    # x (1 + tanh u) / 2 is x / (1 + exp(-2 u)): the kernel of tanh is wrong, and so is a sum of two that cancel.
     x = input.astype(ms.float64)
     return (x / (1.0 + exp(x * (_GELU_LINEAR + _GELU_CUBIC * x * x)))).astype(input.dtype)
 

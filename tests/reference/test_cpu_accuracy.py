@@ -1,4 +1,4 @@
-"""Every elementwise function that the models take on the CPU, against float64, in units of the last place of float32."""
+"""Every elementwise function that the models take on the CPU against float64, in float32's units of the last place."""
 
 from __future__ import annotations
 
