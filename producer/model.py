@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ddim_core.checkpoints.folder import PACKAGED, describe, digest, resolve
@@ -40,7 +40,7 @@ class Model:
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
-        return ModelRef(name=self.name, digest=self.digest, scheduler=asdict(self.schedule))
+        return ModelRef(name=self.name, digest=self.digest, scheduler=self.schedule.to_mapping())
 
 
 def read_model(name_or_path: str) -> Model:
