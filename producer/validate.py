@@ -155,7 +155,7 @@ class RequestChecker:
         Raises:
             ScheduleError: There is none.
         """
-        # Of eta, which is in its range, only whether it is 1: whether the formulas divide by zero does not depend on it.
+        # Of eta, which is in its range, only whether it is 1: whether formulas divide by zero does not depend on it.
         key = (repr(request.scheduler), request.num_inference_steps, request.invert is not None, request.eta == 1)
         if key not in self._possible:
             request.schedule(self._model.schedule)

@@ -62,8 +62,8 @@ class ScheduleConfig:
         rescale_betas_zero_snr: Rescale to a zero terminal signal-to-noise ratio.
         timestep_pairs: Where a step from t leads: ``diffusers`` goes to ``t - T // num_inference_steps``, as mindone
             and diffusers do; ``visited`` to the next timestep of the sequence, as the DDIM paper does.
-        variance: Of the noise that a step adds: ``ddim`` is sigma of Eq. (16), which eta scales; ``larger`` is sigma-hat
-            of the paper's Table 1, for which eta must be 1.
+        variance: Of the noise that a step adds: ``ddim`` is sigma of Eq. (16), which eta scales; ``larger`` is the
+            sigma-hat of the paper's Table 1, for which eta must be 1.
     """
 
     num_train_timesteps: int = 1000

@@ -133,13 +133,11 @@ def test_a_step_moves_a_sample_as_equation_12_does(name: str, eta: float, predic
         assert actual == pytest.approx(expected, abs=2e-14 * amplified, rel=0)
 
 
-def authors_ddpm_step(
-    x: Decimal, x0: Decimal, z: Decimal, a_t: Decimal, a_prev: Decimal
-) -> tuple[Decimal, Decimal]:
+def authors_ddpm_step(x: Decimal, x0: Decimal, z: Decimal, a_t: Decimal, a_prev: Decimal) -> tuple[Decimal, Decimal]:
     """The rule of the authors' program for the rows sigma-hat of Table 1; return the mean and x_(t-1).
 
-    The mean is that of q(x_(t-1) | x_t, x_0), Ho et al. 2020, Eq. (7), with the beta of the longer step; its variance is
-    that beta; and what leads to x_0 itself adds no noise.
+    The mean is that of q(x_(t-1) | x_t, x_0), Ho et al. 2020, Eq. (7), with the beta of the longer step; its variance
+    is that beta; and what leads to x_0 itself adds no noise.
     """
     beta = 1 - a_t / a_prev
     mean = (a_prev.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - a_prev) * x) / (1 - a_t)

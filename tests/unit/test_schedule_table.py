@@ -143,7 +143,7 @@ def test_eta_scales_sigma_and_zero_means_none() -> None:
     zero_snr=st.booleans(),
 )
 @settings(derandomize=True, deadline=None, max_examples=100)
-def test_the_larger_variance_changes_nothing_but_the_noise(  # noqa: PLR0917 - what a schedule is made of
+def test_the_larger_variance_changes_nothing_but_the_noise(
     steps: int, spacing: str, schedule: str, prediction_type: str, set_alpha_to_one: bool, zero_snr: bool
 ) -> None:
     """Its mean is that of eta = 1, its noise sqrt(1 - a_t / a_prev), and none on the way to x_0 itself."""
@@ -156,7 +156,8 @@ def test_the_larger_variance_changes_nothing_but_the_noise(  # noqa: PLR0917 - w
         set_alpha_to_one=set_alpha_to_one,
         rescale_betas_zero_snr=zero_snr,
     )
-    usual, larger = step_table(config, steps, 1.0), step_table(dataclasses.replace(config, variance="larger"), steps, 1.0)
+    usual = step_table(config, steps, 1.0)
+    larger = step_table(dataclasses.replace(config, variance="larger"), steps, 1.0)
     for field in dataclasses.fields(StepTable):
         if field.name not in ("sigma", "larger_variance"):
             np.testing.assert_array_equal(getattr(larger, field.name), getattr(usual, field.name))
