@@ -77,6 +77,7 @@ def _twins() -> dict[Kernel, Kernel]:
         mint.arange: _arange,
         mint.baddbmm: _baddbmm,
         mint.chunk: _chunk,
+        mint.ones_like: _ones_like,
         mint.outer: _outer,
         mint.split: _split,
         mint.stack: _stack,
@@ -106,6 +107,10 @@ def _baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: fl
 
 def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     return ops.chunk(input, chunks, dim)
+
+
+def _ones_like(input: Any, *, dtype: Any = None) -> Any:
+    return ops.ones_like(input, dtype=dtype)
 
 
 def _outer(input: Any, vec2: Any) -> Any:

@@ -66,6 +66,10 @@ def outer(ids: Any, weight: Any) -> Any:
     return mint.outer(ids[0], weight)
 
 
+def ones_like(x: Any) -> Any:
+    return mint.ones_like(x)
+
+
 def zeros_like(x: Any) -> Any:
     return mint.zeros_like(x)
 
@@ -157,6 +161,7 @@ CASES: list[tuple[Callable[..., Any], list[Array], Array]] = [
     (split_in_given_sizes, [SEQUENCE], SEQUENCE[..., 3:]),
     (stack, [SEQUENCE, -SEQUENCE], np.stack([SEQUENCE, -SEQUENCE], axis=1)),
     (outer, [IDS, WEIGHT], np.outer(IDS[0], WEIGHT)),
+    (ones_like, [X], np.ones_like(X)),
     (zeros_like, [X], np.zeros_like(X)),
     (embedding, [IDS, TABLE], TABLE[IDS]),
     (gelu, [SEQUENCE], numpy_gelu(SEQUENCE)),
