@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Model:
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
-        return ModelRef(name=self.name, digest=self.digest, scheduler=asdict(self.schedule), variant=self.variant)
+        return ModelRef(name=self.name, digest=self.digest, scheduler=self.schedule.to_mapping(), variant=self.variant)
 
 
 def read_model(name_or_path: str, variant: str | None = None, *, recommended: bool = True) -> Model:

@@ -69,7 +69,7 @@ class RequestChecker:
         self._scheduler = dict(scheduler) if isinstance(scheduler, Mapping) else {}
         self._count = first_index
         self._places = Places()
-        self._possible: set[tuple[str, int, bool]] = set()
+        self._possible: set[tuple[str, int, bool, bool]] = set()
         self._limits: FleetLimits | None = None  # for the defaults, too: each row may give something else
         self.prompts = LongPromptCheck(None, model.name, {})
         self._validated(Row("the run's defaults", None, self._any_subject()), "any")
@@ -162,8 +162,8 @@ class RequestChecker:
         Raises:
             ScheduleError: There is none.
         """
-        # Without eta: it is in its range, and whether the formulas divide by zero does not depend on it.
-        key = (repr(request.scheduler), request.num_inference_steps, request.invert is not None)
+        # Of eta, which is in its range, only whether it is 1: whether formulas divide by zero does not depend on it.
+        key = (repr(request.scheduler), request.num_inference_steps, request.invert is not None, request.eta == 1)
         if key not in self._possible:
             request.schedule(self._model.schedule)
             if len(self._possible) < SCHEDULES_REMEMBERED:
