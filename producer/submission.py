@@ -194,7 +194,7 @@ def submit(
 ) -> RunFolder:
     """Write and queue a run, and return its folder; if anything is wrong with it, do neither.
 
-    ``tell`` is given what a person should know of its model before it is written.
+    ``tell`` is given what a person should know of its model, once it is queued.
 
     Raises:
         InputError: The input or the output cannot be used, or holds a run already.
@@ -207,6 +207,6 @@ def submit(
                 f"the output must be a folder without a run, but {run.folder.url} holds this same one; "
                 f"to go on with it: ddim-fleet resume {run.folder.url}"
             )
-        tell(run.spool.workload.advice)
         enqueue(run.folder, run.write(), broker)
+        tell(run.spool.workload.advice)
     return run.folder
