@@ -174,6 +174,11 @@ def test_a_worker_whose_store_refuses_logs_no_secret(
         "amqp://user:{wrong}@127.0.0.1:{port}/0",
         "redis://127.0.0.1:{port}/0?password={wrong}",
         "redis://user:a/{wrong}@127.0.0.1:{port}/0",
+        "redis://{wrong}@127.0.0.1:{port}/0",
+        "redis://{wrong}:@127.0.0.1:{port}/0",
+        "redis://:#{wrong}@127.0.0.1:{port}/0",
+        "redis://:{wrong}",
+        "sentinel://{wrong}@127.0.0.1:{port}/0",
     ],
 )
 def test_a_broker_that_refuses_or_is_not_there_shows_no_secret(
@@ -208,7 +213,13 @@ def test_a_run_on_this_machine_shows_no_secret_of_its_environment(command: Fleet
 
 
 @pytest.mark.parametrize(
-    "url", [f"s3://key:{KEY}@bucket/run", f"s3:/key:{KEY}@bucket/run", f"https://key:{KEY}@host/run"]
+    "url",
+    [
+        f"s3://key:{KEY}@bucket/run",
+        f"s3:/key:{KEY}@bucket/run",
+        f"https://key:{KEY}@host/run",
+        f"s3://{KEY}@bucket/run",
+    ],
 )
 def test_a_run_url_with_credentials_is_refused_before_anything_is_written(command: FleetCommand, url: str) -> None:
     """In every command that takes one; it would stand in messages, in logs and in Redis."""
