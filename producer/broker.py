@@ -23,6 +23,7 @@ from ddim_core.contracts.queue import (
     WORKERS_PATTERN,
     ChunkMessage,
     FinishMessage,
+    Refusals,
     RunKeys,
     WorkerReport,
     celery_options,
@@ -116,6 +117,15 @@ class Broker:
         with self._errors():
             counts = self._redis.hgetall(RunKeys(run_id).progress)
         return {int(chunk): _made_and_failed(str(value)) for chunk, value in counts.items()}
+
+    def refusals(self, run_id: str) -> Refusals:
+        """Return which workers could not load a run's checkpoint, as far as Redis remembers."""
+        keys = RunKeys(run_id)
+        with self._errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.refused)
+            pipe.get(keys.able)
+            reasons, able = pipe.execute()
+        return Refusals({str(worker): str(why) for worker, why in reasons.items()}, able)
 
     def workers(self) -> list[WorkerReport]:
         """Return the latest report of every worker that is alive."""

@@ -32,7 +32,7 @@ def status_table(status: RunStatus) -> str:
         "chunks": f"{status.chunks_done} of {status.chunks_total}",
         "workers": _workers(status),
         "speed": "-" if status.images_per_s is None else f"{status.images_per_s:.2f} images/s",
-        "time left": "-" if status.eta_s is None else duration(status.eta_s),
+        "time left": _time_left(status),
     }
     if status.trouble:
         rows["trouble"] = status.trouble
@@ -153,6 +153,12 @@ def _workers(status: RunStatus) -> str:
     return f"{status.workers}{starting}"
 
 
+def _time_left(status: RunStatus) -> str:
+    if status.eta_s is not None:
+        return duration(status.eta_s)
+    return "known when they have compiled" if status.state == "running" and status.workers_starting else "-"
+
+
 def _figures(status: RunStatus) -> str:
     parts = [f"{status.images_made + status.images_failed}/{status.images_total} images"]
     if status.images_failed:
@@ -161,4 +167,6 @@ def _figures(status: RunStatus) -> str:
         parts.append(f"{status.images_per_s:.2f} images/s")
     if status.eta_s is not None:
         parts.append(f"{duration(status.eta_s)} left")
+    if status.state == "running" and status.workers_starting:
+        parts.append(f"compiling on {status.workers_starting} of {counted(status.workers or 0, 'device')}")
     return ", ".join(parts)

@@ -40,6 +40,11 @@ class Meter:
         if made:
             self._on_made()
 
+    def restart(self) -> None:
+        """Forget how fast they came: a worker that compiles makes none, which says nothing of its speed."""
+        with self._lock:
+            self._marks = deque([(time.monotonic(), self.total)])
+
     def read(self) -> tuple[int, float]:
         """Return the images so far, and images per second over the last ``RATE_WINDOW_S``."""
         now = time.monotonic()
@@ -107,6 +112,9 @@ class Presence:
         self._board.ask(write, otherwise=None)
 
     def _make_report(self) -> WorkerReport:
+        state: WorkerState = "compiling" if self._state == "ready" and self._samplers.is_warming_up else self._state
+        if state in ("starting", "compiling"):
+            self._meter.restart()
         images, images_per_s = self._meter.read()
         before, self._seen = self._seen, self._samplers.counters()
         now = self._seen
@@ -115,7 +123,7 @@ class Presence:
             host=socket.gethostname(),
             pid=os.getpid(),
             device=self._device,
-            state="compiling" if self._state == "ready" and self._samplers.is_warming_up else self._state,
+            state=state,
             chunks=self._chunks(),
             images=images,
             images_per_s=round(images_per_s, 3),

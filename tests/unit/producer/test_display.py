@@ -95,6 +95,14 @@ def test_a_trouble_is_told_once_and_again_when_it_changes(monkeypatch: pytest.Mo
     assert lines == [waiting.trouble, waiting.trouble, "could not read s3://b/run/run.json: 403; waiting"]
 
 
+def test_that_workers_compile_is_said_in_place_of_the_time_left() -> None:
+    """A figure would be that of a minute in which half of them make nothing."""
+    half = replace(RUNNING, workers_starting=1, eta_s=None)
+    assert lines_of(half, FINISHED)[0] == ("running: 5/10 images, 1 failed, 0.50 images/s, compiling on 1 of 2 devices")
+    assert "time left  known when they have compiled" in status_table(half).splitlines()
+    assert "time left  1:15" in status_table(RUNNING).splitlines()
+
+
 def test_a_status_says_what_the_run_waits_for() -> None:
     """Without trouble there is no such line."""
     assert "trouble    worker x: y; waiting" in status_table(replace(RUNNING, trouble="worker x: y; waiting"))
