@@ -36,14 +36,29 @@ class Host:
     """Cores that this process may use."""
 
 
-def choose_devices(text: str) -> list[Device]:
-    """Return the devices that ``text`` names, in one of ``FORMS``.
+def chosen_cores(text: str | None) -> tuple[int, ...]:
+    """Return the cores that a list such as ``0-3,8`` names; without one, all that this process may use.
 
     Raises:
-        InputError: ``text`` has another form.
+        InputError: It is no such list, or names a core that is not this process's.
+    """
+    own = tuple(sorted(os.sched_getaffinity(0)))
+    if text is None:
+        return own
+    named = () if re.search(r"\d{6}", text) else npu_smi.parse_cores(text)  # no such range is ever spelt out
+    if not named or not set(named) <= set(own):
+        raise InputError(f"--cores must be a list such as 0-3,8 of the cores {_in_ranges(own)}, got {text!r}")
+    return tuple(sorted(set(named)))
+
+
+def choose_devices(text: str, cores_text: str | None = None) -> list[Device]:
+    """Return the devices that ``text`` names, in one of ``FORMS``, on the cores that ``cores_text`` does.
+
+    Raises:
+        InputError: ``text`` has another form, or the cores are not there.
         HostError: NPUs are asked for and cannot be listed, or are not there.
     """
-    cores = tuple(sorted(os.sched_getaffinity(0)))
+    cores = chosen_cores(cores_text)
     if text == "auto":
         chips = find_chips() if has_npus() else ()
         return (
@@ -60,7 +75,9 @@ def choose_devices(text: str) -> list[Device]:
         if int(counted[2]) > (most := max(AUTO_CPU_PROCESSES, len(cores))):
             raise InputError(f"--devices cpu:N must have a core for each process, {most} at most here, got {text!r}")
         return cpu_devices(int(counted[2]), cores)
-    return [Device(kind="sim", index=index, step_ms=float(counted[3] or 0)) for index in range(int(counted[2]))]
+    bound = cores if cores_text else ()
+    step_ms = float(counted[3] or 0)
+    return [Device(kind="sim", index=index, cores=bound, step_ms=step_ms) for index in range(int(counted[2]))]
 
 
 def has_npus() -> bool:
@@ -178,6 +195,13 @@ def _visible(chips: tuple[Chip, ...], setting: str | None) -> tuple[Chip, ...]:
         return chips
     allowed = set(npu_smi.parse_cores(setting))  # the same form: numbers and ranges
     return tuple(chip for chip in chips if chip.logic_id in allowed)
+
+
+def _in_ranges(cores: tuple[int, ...]) -> str:
+    """Return cores as ``0-3,8``."""
+    starts = [core for core in cores if core - 1 not in cores]
+    ends = [core for core in cores if core + 1 not in cores]
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in zip(starts, ends, strict=True))
 
 
 def _share(cores: tuple[int, ...], index: int, count: int) -> tuple[int, ...]:

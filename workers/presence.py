@@ -68,6 +68,7 @@ class Presence:
         *,
         chunks: Callable[[], tuple[str, ...]],
         samplers: Samplers,
+        host: str | None = None,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         limits: Limits = NO_LIMITS,
     ) -> None:
@@ -75,6 +76,7 @@ class Presence:
         self._board = board
         self._worker_id = worker_id
         self._device = device
+        self._host = host or socket.gethostname()
         self._meter = meter
         self._chunks = chunks
         self._samplers = samplers
@@ -99,7 +101,7 @@ class Presence:
     def stop(self) -> None:
         """Report no more, and take the last report back."""
         self._reports.stop()
-        self._board.ask(lambda redis: redis.delete(worker_key(self._worker_id)), otherwise=0)
+        take_back(self._board, self._worker_id)
 
     def report(self) -> None:
         """Write the report."""
@@ -120,7 +122,7 @@ class Presence:
         now = self._seen
         return WorkerReport(
             worker_id=self._worker_id,
-            host=socket.gethostname(),
+            host=self._host,
             pid=os.getpid(),
             device=self._device,
             state=state,
@@ -139,6 +141,11 @@ class Presence:
             version=__version__,
             limits=self._limits,
         )
+
+
+def take_back(board: Board, worker_id: str) -> None:
+    """Remove the report of a process that is known to have ended, so that nobody counts it until it expires."""
+    board.ask(lambda redis: redis.delete(worker_key(worker_id)), otherwise=0)
 
 
 def occupancy_since(before: Counters, now: Counters) -> float:

@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +62,7 @@ class WorkerProcess:
         self._ends_to_restart = False
         self._drain = Drain(settings.drain_timeout_s, stop_taking=self._stop_taking, give_back=self._give_back)
         self._loads = False
-        self.worker_id = settings.device.worker_id(os.getpid())
+        self.worker_id = settings.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
         self._runs = Runs()
@@ -114,6 +113,7 @@ class WorkerProcess:
             self.worker_id,
             self._settings.device.label,
             self._meter,
+            host=self._settings.host,
             chunks=self._leases.chunks,
             samplers=self._samplers,
             troubles=self._stores.lines,
@@ -161,7 +161,7 @@ class WorkerProcess:
         # Celery advises against root because of pickled messages; they are refused here, and containers often run so.
         warnings.filterwarnings("ignore", category=SecurityWarning)
         worker = self._app.Worker(
-            hostname=f"{self._settings.device.label}-{os.getpid()}@{socket.gethostname()}",
+            hostname=f"{self._settings.device.label}-{os.getpid()}@{self._settings.host}",
             pool="threads",
             concurrency=self._settings.chunks_in_flight,
             queues=queues_of(self._settings.queue),

@@ -55,6 +55,7 @@ class WarmUp:
         if (size, thresholding, self._slots.of(size)) in self._done:
             return
         began = time.monotonic()
+        logger.info("compiling for a size", extra={"action": "size_compiling", "size": str(size)})
         try:
             finished = self._denoise_within_memory(size, thresholding)
             self._decode(finished, batches)
