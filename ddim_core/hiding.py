@@ -18,6 +18,9 @@ _OF_SERVICES = re.compile("proxy|endpoint|broker|redis", re.IGNORECASE)
 """Variables that name a service, and nothing in it."""
 _WITH_ACCOUNT = re.compile(rf"\b({'|'.join(_OF_REDIS)}|https?|s3[an]?|socks[45]?h?|amqps?):/{{1,2}}", re.IGNORECASE)
 
+_FORMS = (":PASSWORD", "USER:PASSWORD", "USER:")
+"""What our own messages have a person write."""
+
 # What stands before an @ is hidden whole: a password that lacks its colon is taken for the name of a user.
 _SCHEME = r"\b[a-z][a-z0-9+.-]*:"
 _HIDDEN_IN_TEXT = (
@@ -84,6 +87,8 @@ def current_traceback(secrets: Iterable[str]) -> str:
 
 def _hidden(account: str) -> str:
     """Return what is shown of an account: where it has a colon, and nothing else."""
+    if account in _FORMS:
+        return account
     return ":".join(HIDDEN if part else "" for part in account.split(":", 1))
 
 

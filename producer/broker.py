@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import redis
 from celery import Celery
@@ -12,12 +13,13 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ddim_core.broker_url import check_broker_url
+from ddim_core.broker_url import check_broker_url, shown_broker
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import (
     DEFAULT_BROKER_URL,
     DEFAULT_QUEUE,
     FINISH_RUN_TASK,
+    PROBE_KEY,
     RUNS_KEY,
     SAMPLE_CHUNK_TASK,
     WORKERS_PATTERN,
@@ -30,10 +32,12 @@ from ddim_core.contracts.queue import (
     queue_of,
 )
 from ddim_core.errors import BrokerError
-from ddim_core.hiding import public_url
+from producer.redis_state import Advice, advice, explained, unfitness
 
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5
+_PROBE_S = 5
+"""Of a probe whose removal is lost."""
 _MESSAGES_AT_ONCE = 500
 """About half a megabyte."""
 _CHUNKS_AT_ONCE = 10_000
@@ -51,7 +55,7 @@ class Broker:
         """
         self._url = url or DEFAULT_BROKER_URL
         self._queue = queue or DEFAULT_QUEUE
-        self.shown_url = public_url(self._url)
+        self.shown_url = shown_broker(self._url)
         check_broker_url(self._url)
         self._redis: redis.Redis = redis.Redis.from_url(
             self._url,
@@ -62,13 +66,26 @@ class Broker:
         )
 
     def ping(self) -> None:
-        """Make sure that Redis answers.
+        """Make sure that Redis answers, is of a kind that workers can use, and takes what is written.
 
         Raises:
-            BrokerError: It does not, or it wants another password.
+            BrokerError: It does not; says why, and what mends it.
         """
-        with self._errors():
-            self._redis.ping()
+        info = self._info()
+        if (unfit := unfitness(info)) is not None:
+            raise BrokerError(f"Redis at {self.shown_url} {unfit}")
+        with self._errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(PROBE_KEY, "written", ex=_PROBE_S)
+            pipe.delete(PROBE_KEY)
+            pipe.execute()
+
+    def advice(self) -> list[Advice]:
+        """Return what to mend of a Redis that can be used as it is.
+
+        Raises:
+            BrokerError: It does not answer.
+        """
+        return list(advice(self._info()))
 
     def register(self, plan: RunPlan, run_url: str, done: Iterable[int], held: Set[int]) -> None:
         """Tell the workers that the run is to be finished, of which the chunks ``done`` are; forget earlier tries.
@@ -169,17 +186,22 @@ class Broker:
                     pipe.execute()
             pipe.execute()
 
+    def _info(self) -> dict[str, Any]:
+        """Return what Redis says of itself; nothing where its user may not ask, which needs no other permission."""
+        with self._errors():
+            self._redis.ping()
+            try:
+                found: dict[str, Any] = self._redis.info()
+            except redis.exceptions.NoPermissionError:
+                return {}
+        return found
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (redis.RedisError, OperationalError, OSError) as exc:
-            reason = str(exc).split("\n", maxsplit=1)[0].rstrip(".")
-            if isinstance(exc, redis.AuthenticationError):
-                reason = "the password is wrong or missing"  # what Redis itself says depends on its version
-            raise BrokerError(
-                f"Redis at {self.shown_url} must answer, got: {reason}; start it, or name another with --broker"
-            ) from exc
+            raise BrokerError(f"Redis at {self.shown_url} {explained(exc, self._url)}") from exc
 
 
 def _made_and_failed(value: str) -> tuple[int, int]:

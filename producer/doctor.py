@@ -50,7 +50,7 @@ def examine(environment: Mapping[str, str], broker: str | None, out: str | None)
     yield compile_cache(environment)
     yield from devices(_survey())
     yield own_redis(redis_server())
-    yield redis(Broker(broker), asked_for=broker is not None)
+    yield from redis(Broker(broker), asked_for=broker is not None)
     if out is not None:
         yield store(out)
 
@@ -117,14 +117,18 @@ def own_redis(program: str | None) -> Finding:
     return Finding("redis-server", "warn", "not found", remedy)
 
 
-def redis(broker: Broker, *, asked_for: bool) -> Finding:
-    """Everything but ``ddim-fleet run`` needs a Redis that is there already."""
+def redis(broker: Broker, *, asked_for: bool) -> Iterator[Finding]:
+    """Everything but ``ddim-fleet run`` needs a Redis that is there already, takes writes, and forgets nothing."""
     try:
         broker.ping()
+        found = broker.advice()
     except FleetError as exc:
-        remedy = "start Redis, or name another with --broker or DDIM_FLEET_BROKER; `ddim-fleet run` needs none"
-        return Finding("Redis", "fail" if asked_for else "warn", str(exc).partition(";")[0], remedy)
-    return Finding("Redis", "ok", f"{broker.shown_url} answers")
+        said, _, remedy = str(exc).partition("; ")
+        yield Finding("Redis", "fail" if asked_for else "warn", said, f"{remedy}; `ddim-fleet run` needs none")
+        return
+    yield Finding("Redis", "ok", f"{broker.shown_url} answers and takes writes")
+    for one in found:
+        yield Finding("Redis", "warn", one.found, one.remedy)
 
 
 def store(out: str) -> Finding:

@@ -15,10 +15,9 @@ from celery.platforms import SecurityWarning
 from celery.worker import state as celery_state
 from pydantic import ValidationError
 
-from ddim_core.broker_url import secrets_of
+from ddim_core.broker_url import secrets_of, shown_broker
 from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import DeadlineExceededError, FleetError, HostError, InputError, RunNotFoundError, StorageError
-from ddim_core.hiding import public_url
 from workers.board import Board
 from workers.chunk import ChunkWorker
 from workers.draining import GIVE_BACK_SIGNAL, Drain
@@ -237,7 +236,7 @@ class WorkerProcess:
         for number in (signal.SIGTERM, signal.SIGINT, GIVE_BACK_SIGNAL):
             signal.signal(number, self._drain.on_signal)
         self._presence.say("ready")
-        broker = public_url(self._settings.broker_url)
+        broker = shown_broker(self._settings.broker_url)
         line = f"{self._settings.device.label} is ready, pid {os.getpid()}, queue {self._settings.queue} at {broker}"
         print(line, flush=True)  # noqa: T201 - the command's own output
 

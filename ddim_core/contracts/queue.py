@@ -195,6 +195,8 @@ class Refusals:
 
 RUNS_KEY = "ddim-fleet:runs"
 """Hash run id -> run URL of the runs that are not finished."""
+PROBE_KEY = "ddim-fleet:probe"
+"""String with expiry: written before a run is, to see that Redis takes it."""
 RECONCILER_LOCK = "ddim-fleet:reconciler"
 LEASES_PATTERN = "ddim-fleet:lease:*"
 WORKERS_PATTERN = "ddim-fleet:worker:*"

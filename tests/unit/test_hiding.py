@@ -21,6 +21,7 @@ SECRET = "hunter2-secret"
         ),
         ("no redis://secret@host:6379/0", "no redis://***@host:6379/0"),
         ("redis://secret:@host", "redis://***:@host"),
+        ("write redis://:PASSWORD@HOST, not redis://x@h", "write redis://:PASSWORD@HOST, not redis://***@h"),
         ("redis://:s/e#c?r@e@host/0, then", "redis://:***@host/0, then"),
         ("GET http://key@host/bucket", "GET http://***@host/bucket"),
         ("s3://KEY:SEC/RET@bucket/run and s3:/KEY:SEC@bucket", "s3://***:***@bucket/run and s3:/***:***@bucket"),
