@@ -148,6 +148,23 @@ class Broker:
         """Return the latest report of every worker that is alive."""
         return list(_readable(self.values(WORKERS_PATTERN)))
 
+    def at_work(self) -> list[WorkerReport]:
+        """Return the same, naming of the chunks in hand those alone that are still: a report is seconds old."""
+        reports = self.workers()
+        named = [(report, chunk) for report in reports for chunk in report.chunks]
+        with self._errors(), self._redis.pipeline(transaction=False) as pipe:
+            for _, chunk in named:
+                run_id, _, number = chunk.rpartition("/")
+                pipe.get(RunKeys(run_id).lease(int(number) if number.isdecimal() else -1))
+                pipe.sismember(RunKeys(run_id).committed, number)
+            said = pipe.execute()
+        held = {
+            (report.worker_id, chunk)
+            for (report, chunk), holder, is_done in zip(named, said[0::2], said[1::2], strict=True)
+            if holder == report.worker_id and not is_done
+        }
+        return [_holding(report, held) for report in reports]
+
     def values(self, pattern: str) -> list[str]:
         """Return the strings under all keys that match, but for those that went meanwhile."""
         with self._errors():
@@ -207,6 +224,11 @@ class Broker:
 def _made_and_failed(value: str) -> tuple[int, int]:
     made, _, failed = value.partition(",")
     return int(made), int(failed or 0)
+
+
+def _holding(report: WorkerReport, held: Set[tuple[str, str]]) -> WorkerReport:
+    still = tuple(chunk for chunk in report.chunks if (report.worker_id, chunk) in held)
+    return report.model_copy(update={"chunks": still})
 
 
 def _readable(reports: Iterable[str]) -> Iterator[WorkerReport]:

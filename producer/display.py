@@ -107,6 +107,25 @@ def _teller(console: Console) -> Callable[[str], None]:
 
 
 @contextmanager
+def counting(total: int, console: Console | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how many of ``total`` images were made again: yield what is to be told the number, again and again."""
+    console = console or Console(stderr=True)
+    if console.is_terminal:
+        with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda made: bar.update(task, completed=made, description=_made_again(made, total))
+    else:
+        tell = _teller(console)
+        yield lambda made: tell(_made_again(made, total))
+
+
+def _made_again(made: int, total: int) -> str:
+    return (
+        f"made again: {made} of {counted(total, 'image')}" if made else "loading and compiling, before the first image"
+    )
+
+
+@contextmanager
 def _live(console: Console) -> Iterator[Draw]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:

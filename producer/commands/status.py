@@ -42,7 +42,7 @@ def command(run_url: str | None, *, as_json: bool, with_workers: bool, broker: s
 def _fleet(connection: Broker, *, in_full: bool) -> FleetView:
     fleet = Fleet(connection)
     try:
-        return FleetView(fleet.hosts(), fleet.cordons(), connection.workers() if in_full else [])
+        return FleetView(fleet.hosts(), fleet.cordons(), connection.at_work() if in_full else [])
     except BrokerError:
         if in_full:
             raise

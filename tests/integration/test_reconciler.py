@@ -702,6 +702,26 @@ def test_a_refusal_is_told_at_once_and_until_a_worker_has_loaded_the_checkpoint(
     assert progress.read().trouble == "", "the worker that could is alive"
 
 
+def test_a_chunk_that_is_done_is_not_named_as_in_hand(bench: Bench, folder: RunFolder) -> None:
+    """A worker's report is up to five seconds old, and it writes the manifest with its last chunk's lease in hand."""
+    run_id = folder.read_plan().run_id
+    report = WorkerReport(
+        worker_id=bench.worker_id,
+        host="host",
+        pid=1,
+        device="cpu:0",
+        state="ready",
+        chunks=tuple(f"{run_id}/{chunk}" for chunk in range(4)),
+    )
+    bench.redis.set(worker_key(bench.worker_id), report.model_dump_json())
+    for chunk, holder in ((0, bench.worker_id), (1, bench.worker_id), (2, "host/cpu:1/2")):
+        bench.redis.set(keys(folder).lease(chunk), holder)
+    bench.redis.sadd(keys(folder).committed, 1)
+    broker = Broker(bench.server.url)
+    assert [one.chunks for one in broker.at_work()] == [(f"{run_id}/0",)]
+    assert broker.workers() == [report]
+
+
 def test_a_checkpoint_that_no_living_worker_has_ends_as_failed_rows(bench: Bench, folder: RunFolder) -> None:
     """After a while, in which one that has it might have come; the reason stands in each row."""
     _report(bench, bench.worker_id)
