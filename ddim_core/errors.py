@@ -101,6 +101,12 @@ class LimitExceededError(SampleError):
     code = "limit_exceeded"
 
 
+class PromptTooLongError(SampleError):
+    """A prompt is longer than its checkpoint's text encoder takes, and nothing says to do without the rest."""
+
+    code = "prompt_too_long"
+
+
 class DeadlineExceededError(SampleError):
     """One sample was not finished in the time that whoever asked for it had, or that a device may stand still."""
 

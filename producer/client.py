@@ -10,14 +10,16 @@ from typing import Any
 from ddim_core.broker_url import named_broker
 from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
 from ddim_core.contracts.limits import read_limits
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.plan import Container, Priority, RunPlan
-from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
 from ddim_core.errors import StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.extension import More, extend
 from producer.failures import FailedImage, failed_images, retry_failed
+from producer.images.reader import RunReader
+from producer.long_prompts import named_options
 from producer.planning import RunOptions
 from producer.progress import RunProgress, RunStatus, patient
 from producer.rows import Row
@@ -35,6 +37,8 @@ class Client:
         >>> run = Client("redis://queue.example:6379/0").submit([{"prompt": "a red circle"}], out="s3://bucket/circles")
         >>> run.wait().images_made
         1
+        >>> Client().run("s3://bucket/circles").image("000000000").size
+        (64, 64)
     """
 
     def __init__(self, broker_url: str | None = None, *, queue: str | None = None) -> None:
@@ -62,6 +66,8 @@ class Client:
         defaults: Mapping[str, Any] | None = None,
         lists: Mapping[str, Sequence[str]] | None = None,
         results: bool = False,
+        long_prompts: LongPrompts | None = None,
+        max_windows: int | None = None,
     ) -> Run:
         """Check all requests, write the run to ``out`` and queue it; if anything is wrong, do neither.
 
@@ -80,6 +86,9 @@ class Client:
             defaults: Fields of requests that do not give them.
             lists: What prompts may name in braces; without them, braces mean nothing.
             results: Whether the run ends with ``results.jsonl`` and ``errors.jsonl``, lines of the OpenAI Batch form.
+            long_prompts: What becomes of prompts that are longer than the text encoder takes: they are refused unless
+                this, the defaults or the request say ``cut`` or ``chunk``.
+            max_windows: How many windows of the text encoder a prompt may take with ``chunk``; 4 if None.
 
         Raises:
             RequestFaults: Requests have faults; ``line`` counts them from 1.
@@ -94,7 +103,7 @@ class Client:
             encoding=chosen_encoding(image_format, quality, lossless=lossless),
             images_per_chunk=images_per_chunk,
             priority=priority,
-            defaults=defaults or {},
+            defaults={**(defaults or {}), **named_options(long_prompts, max_windows)},
             lists=lists or {},
             results=results,
             limits=read_limits(os.environ),
@@ -102,7 +111,7 @@ class Client:
         return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)
 
     def run(self, url: str) -> Run:
-        """Return the run at ``url``.
+        """Return the run at ``url``, another process's too; to read its images takes no Redis.
 
         Raises:
             RunNotFoundError: There is none.
@@ -110,8 +119,8 @@ class Client:
         return Run(RunFolder(url), self._broker)
 
 
-class Run:
-    """A run in its store."""
+class Run(RunReader):
+    """A run in its store; what it shows without Redis, its images among that, stands in ``RunReader``."""
 
     def __init__(self, folder: RunFolder, broker: Broker) -> None:
         """Open the run that a folder holds.
@@ -119,13 +128,9 @@ class Run:
         Raises:
             RunNotFoundError: It holds none.
         """
-        self._folder, self._broker = folder, broker
+        super().__init__(folder)
+        self._broker = broker
         self._progress = RunProgress(folder, broker)
-
-    @property
-    def url(self) -> str:
-        """The run's folder."""
-        return self._folder.url
 
     @property
     def plan(self) -> RunPlan:
@@ -151,10 +156,6 @@ class Run:
                 raise TimeoutError(f"the run must be over within {timeout_s:g} s, got {state} at {self.url}")
             time.sleep(_POLL_S)
         return status
-
-    def records(self) -> Iterator[Record]:
-        """Yield the rows of the chunks that are done, in the order of their keys; failed images are among them."""
-        return self._folder.records()
 
     def verify(self) -> list[RunFault]:
         """Return what is wrong with the finished run, image by image and file by file; nothing if it is sound.
@@ -197,6 +198,8 @@ class Run:
         requests: Iterable[Request | Mapping[str, Any]],
         *,
         defaults: Mapping[str, Any] | None = None,
+        long_prompts: LongPrompts | None = None,
+        max_windows: int | None = None,
         take_over: bool = False,
     ) -> int:
         """Add requests to the run, finished or not, and queue them; return how many images those are.
@@ -204,6 +207,8 @@ class Run:
         Args:
             requests: One for each line of a prompts file, with a ``custom_id`` that the run does not have, or none.
             defaults: Fields of requests that do not give them, in place of the run's.
+            long_prompts: What becomes of prompts that are too long, in place of what the run says.
+            max_windows: The same of the windows that a prompt may take.
             take_over: Do so although another extension of the run was begun; whoever began it must have died.
 
         Raises:
@@ -211,7 +216,8 @@ class Run:
             RunExistsError: Somebody else is extending the run, or died at it.
             BrokerError: Redis does not answer.
         """
-        more = More(_rows(requests), "requests", defaults or {}, limits=read_limits(os.environ))
+        own = {**(defaults or {}), **named_options(long_prompts, max_windows)}
+        more = More(_rows(requests), "requests", own, limits=read_limits(os.environ))
         return extend(self._folder, more, self._broker, take_over=take_over).image_count
 
     def pause(self) -> bool:

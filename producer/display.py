@@ -29,6 +29,7 @@ def status_table(status: RunStatus) -> str:
         "state": status.state,
         "images": f"{status.images_made} of {status.images_total}",
         "failed": str(status.images_failed),
+        **({"cut": f"{counted(status.images_cut, 'image')} of a prompt that is cut"} if status.images_cut else {}),
         "chunks": f"{status.chunks_done} of {status.chunks_total}",
         "workers": _workers(status),
         "speed": "-" if status.images_per_s is None else f"{status.images_per_s:.2f} images/s",
@@ -42,7 +43,8 @@ def status_table(status: RunStatus) -> str:
 def summary(status: RunStatus) -> str:
     """Return in one line what a run that is over came to."""
     speed = "" if status.images_per_s is None else f", {status.images_per_s:.2f} images/s"
-    return f"{status.state}: {counted(status.images_made, 'image')} made, {status.images_failed} failed{speed}"
+    cut = f", {status.images_cut} of prompts that were cut" if status.images_cut else ""
+    return f"{status.state}: {counted(status.images_made, 'image')} made{cut}, {status.images_failed} failed{speed}"
 
 
 def exit_code(status: RunStatus) -> int:

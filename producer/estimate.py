@@ -36,6 +36,11 @@ class Estimate:
 
     requests: int
     images: int
+    cut_images: int
+    """Images whose prompt or negative prompt is cut to what the text encoder takes."""
+    windowed_images: int
+    """Images whose prompts fill several windows of the text encoder."""
+    most_windows: int
     steps: int
     """Of denoising, of all images."""
     denoiser_evaluations: int
@@ -63,6 +68,9 @@ def estimated(
     return Estimate(
         requests=workload.requests,
         images=workload.images,
+        cut_images=workload.cut_images,
+        windowed_images=workload.windowed.total(),
+        most_windows=max((shape.windows for shape in workload.windowed), default=1),
         steps=workload.steps,
         denoiser_evaluations=workload.evaluations,
         chunks=chunks,
@@ -85,11 +93,23 @@ def estimate_text(estimate: Estimate) -> str:
     rows = {
         "requests": f"{estimate.requests:,}",
         "images": f"{estimate.images:,} in {counted(estimate.chunks, 'chunk')} of up to {estimate.images_per_chunk}",
+        **_long_prompts(estimate),
         "steps": f"{estimate.steps:,}; {evaluations}, two a step with guidance",
         "storage": size,
         "device hours": hours,
     }
     return "\n".join(f"{name:<13} {value}" for name, value in rows.items())
+
+
+def _long_prompts(estimate: Estimate) -> dict[str, str]:
+    """Return a line on prompts that are longer than the text encoder takes, if there are some."""
+    parts = []
+    if estimate.cut_images:
+        parts.append(f"{counted(estimate.cut_images, 'image')} of prompts that are cut")
+    if estimate.windowed_images:
+        windows = f"of up to {estimate.most_windows} windows of the text encoder"
+        parts.append(f"{counted(estimate.windowed_images, 'image')} of prompts {windows}")
+    return {"long prompts": "; ".join(parts)} if parts else {}
 
 
 def _image_size(options: RunOptions, earlier: Measured | None) -> tuple[float | None, str | None]:

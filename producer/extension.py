@@ -66,7 +66,8 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
             pictures=pictures,
             limits=limits,
         )
-        with spooled(checked(more.rows, checker, more.source, more.lists)) as spool:
+        requests = checked(more.rows, checker, more.source, more.lists)
+        with spooled(requests, checker.prompts.windows) as spool:
             added = spool.workload
             limits.check_run(plan.request_count + added.requests, plan.image_count + added.images)
             _refuse_known_names(folder, plan, checker)
@@ -124,6 +125,8 @@ def _plan_extension(plan: RunPlan, spool: Spool) -> Extension:
         chunk_count=-(-spool.workload.images // plan.images_per_chunk),
         requests_digest=f"sha256:{digest.hexdigest()}",
         sizes=spool.workload.frequent_sizes(),
+        windowed=spool.workload.frequent_windowed(),
+        cut_images=spool.workload.cut_images,
         thresholding=spool.workload.thresholding,
         inverting=spool.workload.inverting,
     )

@@ -31,6 +31,7 @@ COMMANDS = {
     "continue": "Go on with a run that was paused.",
     "failed": "List the images of a run that could not be made.",
     "extend": "Add requests to a run.",
+    "extract": "Write images of a run, all or some, to a folder as files.",
     "verify": "Check a finished run, file by file, against its manifest.",
     "replay": "Make images of a run again, each from its row alone.",
     "drain": "Take a host, or one of its devices, out of service.",

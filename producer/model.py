@@ -8,6 +8,7 @@ from pathlib import Path
 from ddim_core.checkpoints.folder import PACKAGED, describe, digest, resolve
 from ddim_core.checkpoints.labels import ClassLabels
 from ddim_core.checkpoints.pipelines import Takes
+from ddim_core.checkpoints.prompts import PromptReader, prompt_reader
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
 from ddim_core.schedule import ScheduleConfig
@@ -37,6 +38,8 @@ class Model:
     """Whether pictures can be inverted with it."""
     labels: ClassLabels | None = None
     """The classes of one that takes ``class_label``."""
+    prompts: PromptReader | None = None
+    """What tells how long prompts are to its text encoders; without it they are not looked at."""
 
     def ref(self) -> ModelRef:
         """Return how a plan names this checkpoint."""
@@ -65,6 +68,7 @@ def read_model(name_or_path: str) -> Model:
         guidance_scale=info.guidance_scale,
         inverts=info.inverts,
         labels=info.labels,
+        prompts=prompt_reader(info),
     )
 
 

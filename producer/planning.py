@@ -12,6 +12,7 @@ from typing import Any
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.limits import NO_LIMITS, Limits
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, Container, Priority, RunPlan
 from ddim_core.contracts.sample import SEED_LIMIT
 from ddim_core.errors import InputError
@@ -27,6 +28,9 @@ something to do, and two devices that stop have no more than a sixteenth of the 
 _FEWEST_CHUNKS, _FULL_BATCH = 16, 16
 """A small run is cut into the first many chunks, or into more of the second many images: two of them fill a device."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 4, 1000
+
+DEFAULT_LONG_PROMPTS: LongPrompts = "refuse"
+"""Nobody is to find out from the images that the end of a prompt was never read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,11 @@ class RunOptions:
     """Whether the run shall end with result and error lines of the OpenAI Batch form."""
     limits: Limits = NO_LIMITS
     """What the operator of this side allows; workers may allow less."""
+
+    @property
+    def request_defaults(self) -> dict[str, Any]:
+        """What its plan says of requests that do not say: the defaults, and always what becomes of long prompts."""
+        return {"long_prompts": DEFAULT_LONG_PROMPTS, **self.defaults}
 
     def __post_init__(self) -> None:
         """Check what no request can be blamed for.
@@ -97,13 +106,15 @@ def plan_run(spool: Spool, model: Model, options: RunOptions) -> RunPlan:
         results=options.results,
         seed=options.seed,
         priority=options.priority,
-        defaults=dict(options.defaults),
+        defaults=options.request_defaults,
         request_count=spool.workload.requests,
         image_count=spool.workload.images,
         chunk_count=-(-spool.workload.images // images_per_chunk),
         images_per_chunk=images_per_chunk,
         requests_digest=f"sha256:{digest.hexdigest()}",
         sizes=spool.workload.frequent_sizes(),
+        windowed=spool.workload.frequent_windowed(),
+        cut_images=spool.workload.cut_images,
         thresholding=spool.workload.thresholding or model.schedule.thresholding,
         inverting=spool.workload.inverting,
         versions={"ddim-fleet": __version__, "python": python_version()},
@@ -120,6 +131,8 @@ def is_same_run(plan: RunPlan, other: RunPlan) -> bool:
         "priority",
         "defaults",
         "sizes",
+        "windowed",
+        "cut_images",
         "thresholding",
         "inverting",
     }

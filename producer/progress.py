@@ -40,6 +40,8 @@ class RunStatus:
     images_total: int
     images_made: int
     images_failed: int
+    images_cut: int = 0
+    """Images whose prompt or negative prompt is cut, as planned; of a finished run, as made."""
     chunks_total: int
     chunks_done: int
     workers: int | None
@@ -112,6 +114,7 @@ class RunProgress:
         return self._status(
             state="finished",
             counts=(manifest.images, manifest.failed),
+            cut=manifest.cut,
             chunks_done=manifest.chunks,
             reports=self._reports(),
             images_per_s=manifest.images / manifest.seconds if manifest.seconds else None,
@@ -151,6 +154,7 @@ class RunProgress:
         chunks_done: int,
         reports: list[WorkerReport] | None,
         images_per_s: float | None,
+        cut: int | None = None,
     ) -> RunStatus:
         left = self.plan.image_count - sum(counts)
         return RunStatus(
@@ -160,6 +164,7 @@ class RunProgress:
             images_total=self.plan.image_count,
             images_made=counts[0],
             images_failed=counts[1],
+            images_cut=self.plan.cut_images if cut is None else cut,
             chunks_total=self.plan.chunk_count,
             chunks_done=chunks_done,
             workers=None if reports is None else len(reports),

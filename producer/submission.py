@@ -158,9 +158,10 @@ class _Input:
 def _spooled(given: _Input, options: RunOptions, model: Model, pictures: Pictures) -> Iterator[Spool]:
     limits = FleetLimits.known(options.limits, given.workers)
     checker = RequestChecker(
-        model, options.defaults, image_format=options.encoding.format, pictures=pictures, limits=limits
+        model, options.request_defaults, image_format=options.encoding.format, pictures=pictures, limits=limits
     )
-    with spooled(checked(given.rows, checker, given.source, options.lists)) as spool:
+    requests = checked(given.rows, checker, given.source, options.lists)
+    with spooled(requests, checker.prompts.windows) as spool:
         limits.check_run(spool.workload.requests, spool.workload.images)
         yield spool
 

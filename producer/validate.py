@@ -16,6 +16,7 @@ from ddim_core.contracts.sample import Size
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
 from producer.expansion import expanded
 from producer.fleet_limits import FleetLimits
+from producer.long_prompts import MAX_WINDOWS, MODE, LongPromptCheck
 from producer.model import Model
 from producer.pictures import Pictures
 from producer.places import Places
@@ -68,14 +69,18 @@ class RequestChecker:
         self._places = Places()
         self._possible: set[tuple[str, int, bool]] = set()
         self._limits: FleetLimits | None = None  # for the defaults, too: each row may give something else
+        self.prompts = LongPromptCheck(None, model.name, {})
         self._validated(Row("the run's defaults", None, self._any_subject()), "any")
         self._limits = limits if limits.limit_requests() else None
+        self.prompts = LongPromptCheck(model.prompts, model.name, self._defaults)
+        for name in (MODE, MAX_WINDOWS):  # requests whose prompts are short do not name them
+            self._defaults.pop(name, None)
 
     def check(self, row: Row) -> Request:
-        """Return the row's request with nothing left to guess.
+        """Return the row's request with nothing left to guess; whether its prompts are too long, ``prompts`` knows.
 
         Raises:
-            RequestFaults: It has faults, or the ``custom_id`` of an earlier one.
+            RequestFaults: It has other faults, or the ``custom_id`` of an earlier one.
         """
         index, self._count = self._count, self._count + 1
         request = self._validated(row, f"{index:09d}")
@@ -83,7 +88,7 @@ class RequestChecker:
         if (place := self._places.add(request.custom_id, row)) is not None:
             rule = f"must be unique, got {got(request.custom_id)}, which {place} has"
             raise RequestFaults([row.fault("custom_id", rule)])
-        return request
+        return self.prompts.decided(request)
 
     def place_of(self, custom_id: str) -> tuple[str, int] | None:
         """Return the source and the line of the request with this name, if one was checked."""
@@ -97,7 +102,9 @@ class RequestChecker:
             request = Request.model_validate({"custom_id": custom_id, **fields}, strict=row.typed)
         except ValidationError as exc:
             faults += [row.fault(*rule_of(error)) for error in exc.errors(include_url=False)]
+            self.prompts.look_at(row, fields)
             raise RequestFaults(faults) from exc
+        self.prompts.look_at(row, request.__dict__)
         if faults := [*faults, *self._unfit(request, row)]:
             raise RequestFaults(faults)
         return request if request.invert is None else self._with_picture(request, request.invert, row)
@@ -183,6 +190,11 @@ class _Found:
         self.total += len(faults)
         self.faults += faults[: FAULTS_SHOWN - len(self.faults)]
 
+    def add_last(self, faults: Sequence[Fault]) -> None:
+        """Add faults that are shown however many came before: each stands for many."""
+        self.total += len(faults)
+        self.faults += faults
+
 
 def checked(
     rows: Iterable[Row | Fault], checker: RequestChecker, source: str, lists: Mapping[str, Sequence[str]] | None = None
@@ -192,7 +204,7 @@ def checked(
     ``lists`` are those that every row's prompt may name.
 
     Raises:
-        RequestFaults: With the first ``FAULTS_SHOWN`` faults, in the order of the input.
+        RequestFaults: With the first ``FAULTS_SHOWN`` faults in the order of the input, then one for all long prompts.
         InputError: There is no row.
     """
     found = _Found()
@@ -203,8 +215,9 @@ def checked(
             found.add([row])
             continue
         for request in _requests_of(row, checker, found, lists or {}):
-            if not found.total:
+            if not found.total and not checker.prompts.refused:
                 yield request
+    found.add_last(list(checker.prompts.faults()))
     if found.total:
         raise RequestFaults(found.faults, found.total)
     if empty:

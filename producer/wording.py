@@ -29,6 +29,7 @@ _RULES = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be below {lt}",
+    "literal_error": "must be {expected}",
     "dict_type": "must be an object of names and values",
     "model_type": "must be an object of names and values",
     "tuple_type": "must be a list",

@@ -254,7 +254,8 @@ class ChunkWorker:
         with self.samplers.use(plan.model, alone=careful) as loaded:
             attempt.tally.able(self.worker_id)
             self.samplers.prepare(loaded, plan, self.limits)
-            records = RecordMaker(plan, loaded.facts, self.worker_id, kept.attempts + attempt.number, self.secrets)
+            attempts = kept.attempts + attempt.number
+            records = RecordMaker(plan, loaded.facts, self.worker_id, attempts, self.secrets, loaded.prompts)
             maker = ChunkMaker(
                 attempt.run.folder,
                 attempt.chunk,

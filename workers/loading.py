@@ -8,10 +8,14 @@ import importlib.util
 import json
 import logging
 import platform
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from ddim_core.checkpoints import describe, resolve
+from ddim_core.checkpoints.folder import PACKAGED
+from ddim_core.checkpoints.prompts import prompt_reader
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import HostError
@@ -26,6 +30,8 @@ from workers.simulated import SimulatedSampler
 log = logging.getLogger(__name__)
 
 SIMULATED_SLOTS = 4
+_NEVER_SHOWN = re.compile(r"310P|910(A|B?Pro|PremiumA)", re.IGNORECASE)
+"""Chips whose FlashAttention the vendor's pages exclude, and on which nobody has shown this program."""
 
 
 def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
@@ -35,7 +41,7 @@ def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
         HostError: The device needs MindSpore, and it is not installed.
     """
     if settings.device.kind == "sim":
-        return lambda _: partial(load_simulated, settings)
+        return lambda model: partial(load_simulated, settings, model)
     missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
@@ -57,8 +63,11 @@ def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
             pass
 
 
-def load_simulated(settings: SamplerSettings) -> LoadedSampler:
-    """Return a simulated sampler, which needs no checkpoint and takes every one for present."""
+def load_simulated(settings: SamplerSettings, model: ModelRef | None = None) -> LoadedSampler:
+    """Return a simulated sampler, which needs no checkpoint and takes every one for present.
+
+    It counts the tokens of prompts for a packaged one alone.
+    """
     slots = settings.slots or SIMULATED_SLOTS
     sampler = SimulatedSampler(slots=slots, step_ms=settings.device.step_ms)
     facts = SamplerFacts(
@@ -68,7 +77,8 @@ def load_simulated(settings: SamplerSettings) -> LoadedSampler:
         dtype="none",
         versions=_versions(),
     )
-    return LoadedSampler(sampler, facts)
+    packaged = model is not None and model.name in PACKAGED
+    return LoadedSampler(sampler, facts, prompt_reader(describe(resolve(model.name))) if model and packaged else None)
 
 
 def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
@@ -86,6 +96,7 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         cpu_threads=len(device.cores) or None,
         sizes=tuple(map(Size.parse, settings.sizes)),
         memory_limit_bytes=settings.memory_limit_bytes,
+        flash_attention=flash_attention(device),
     )
     if settings.slots is not None:
         told = dataclasses.replace(told, slots=settings.slots)
@@ -101,7 +112,16 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         decode_batch=told.decode_batch,
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
-    return LoadedSampler(service, facts)
+    return LoadedSampler(service, facts, prompt_reader(describe(folder)))
+
+
+def flash_attention(device: Device) -> str:
+    """Return whether a device may use FlashAttention, as ``SamplingSettings`` says it; a doubtful chip is named."""
+    if device.kind != "npu" or not _NEVER_SHOWN.search(device.name):
+        return "auto"
+    extra = {"action": "doubtful_chip", "device": device.label, "chip": device.name, "flash_attention": "off"}
+    log.warning("nobody has shown this program on this chip; FlashAttention is switched off", extra=extra)
+    return "off"
 
 
 def _mindspore_name(device: Device) -> str:

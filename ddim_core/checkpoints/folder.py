@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ddim_core.checkpoints.files import read_json, weight_files
 from ddim_core.checkpoints.labels import ClassLabels, read_labels
 from ddim_core.checkpoints.pipelines import INVERTIBLE, PIPELINES, Pipeline, Takes
+from ddim_core.checkpoints.text_limits import text_limits
 from ddim_core.errors import CheckpointError, ScheduleError
 from ddim_core.schedule import ScheduleConfig
 
@@ -54,10 +55,17 @@ class CheckpointInfo:
     """Size in bytes of every file that decides what is made, by its path in the folder, sorted."""
     labels: ClassLabels | None = None
     """The classes of one that takes ``class_label``."""
+    text_limits: Mapping[str, int] = field(default_factory=dict)
+    """Tokens that each of its text encoders takes, with the marks of start and end, by the folder of its tokenizer."""
     zeros_for_empty_prompt: bool = False
     """Stable Diffusion XL: an empty negative prompt is a condition of zeros, not that of an empty text."""
     upcasts_vae: bool = False
     """Stable Diffusion XL: the VAE runs in float32 where the rest runs in float16."""
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens of a prompt all of its text encoders take; None of one that takes no prompts."""
+        return min(self.text_limits.values(), default=None)
 
     @property
     def inverts(self) -> bool:
@@ -127,6 +135,7 @@ def describe(folder: Path) -> CheckpointInfo:
         default_width=width * factor,
         schedule=_schedule(folder, pipeline),
         files=_files(folder, pipeline),
+        text_limits=text_limits(folder, pipeline),
         labels=read_labels(config, index, str(folder)) if pipeline.takes == "class_label" else None,
         zeros_for_empty_prompt=xl and bool(index.get("force_zeros_for_empty_prompt", True)),
         upcasts_vae=xl and vae is not None and bool(vae.get("force_upcast", True)),

@@ -67,7 +67,9 @@ def _twins() -> dict[Kernel, Kernel]:
         mint.arange: _arange,
         mint.baddbmm: _baddbmm,
         mint.chunk: _chunk,
+        mint.index_select: _index_select,
         mint.outer: _outer,
+        mint.sort: _sort,
         mint.split: _split,
         mint.stack: _stack,
         mint.zeros_like: _zeros_like,
@@ -92,6 +94,14 @@ def _baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: fl
 
 def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     return ops.chunk(input, chunks, dim)
+
+
+def _index_select(input: Any, dim: int, index: Any) -> Any:
+    return ops.gather(input, index, dim)
+
+
+def _sort(input: Any, *, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    return ops.sort(input, axis=dim, descending=descending)
 
 
 def _outer(input: Any, vec2: Any) -> Any:

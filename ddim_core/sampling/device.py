@@ -17,16 +17,19 @@ from pathlib import Path
 import mindspore as ms
 from mindspore.common import api
 
-from ddim_core.errors import DeviceError, HostError, OutOfMemoryError
+from ddim_core.errors import DeviceError, FleetError, HostError, OutOfMemoryError
 from ddim_core.sampling import cpu_kernels
 from ddim_core.sampling.settings import DEVICES
 
 # From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation.
 _OUT_OF_MEMORY = re.compile(
-    r"memory not enough|memory isn't enough|out of memory|allocate memory failed|malloc device memory failed"
-    r"|halMemAlloc failed|207001",
+    r"memory (is )?not enough|memory isn't enough|out of memory|failed to allocate memory|halMemAlloc failed|207001"
+    r"|(allocate|malloc)( device| physical)? memory failed",
     re.IGNORECASE,
 )
+_NO_SUCH_TARGET = "Unsupported device target"
+"""What MindSpore says where its library for the device cannot be loaded: no restart changes that."""
+_NOT_LOADED = re.compile(r"Load dynamic library: \S+ failed\. (.+)")
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 _OFF = ("", "0", "false")
@@ -43,6 +46,7 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
 
     Raises:
         HostError: The compile cache is on, the kind is unknown, or MindSpore does not know the device.
+        DeviceError: The device does not start, as one that is being reset; it may a while later.
     """
     _refuse_compile_cache()
     if kind not in DEVICES:
@@ -52,7 +56,7 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         if cpu_threads is not None:
             ms.device_context.cpu.op_tuning.threads_num(cpu_threads)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise HostError(f"device must be one that MindSpore can use, got {kind}:{index}: {_headline(error)}") from error
+        raise _start_error(f"{kind}:{index}", error) from error
     if ms.get_context("enable_compile_cache"):
         raise HostError("enable_compile_cache must be off, got on: it gives wrong images")
     if kind == "CPU":
@@ -60,6 +64,15 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         ms.runtime.launch_blocking()
     with quiet_import():
         cpu_kernels.install()
+
+
+def _start_error(name: str, error: Exception) -> FleetError:
+    """Return what MindSpore's refusal of a device means: a host that cannot have it, or a device that may come back."""
+    if isinstance(error, RuntimeError) and _NO_SUCH_TARGET not in str(error):
+        return DeviceError(f"the device must start, got {name}: {_headline(error)}")
+    missing = _NOT_LOADED.search(str(error))
+    remedy = f"; {missing[1]}: is CANN's set_env.sh in this environment (deploy/with-cann)?" if missing else ""
+    return HostError(f"device must be one that MindSpore can use, got {name}: {_headline(error)}{remedy}")
 
 
 def device_error(error: Exception) -> DeviceError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from obstore.exceptions import BaseError
@@ -76,14 +76,16 @@ class ObjectStore:
             FileNotFoundError: There is no such object.
             StorageError: The store failed.
         """
-        with self._errors("read", path):
-            try:
-                return self._store.get(path)
-            except (FileNotFoundError, NotADirectoryError) as exc:
-                if bucket_is_missing(exc):
-                    raise
-                missing = FileNotFoundError(f"{self.url}/{path}")
-        raise missing
+        return self._read(path, lambda: self._store.get(path))
+
+    def get_range(self, path: str, start: int, size_bytes: int) -> bytes:
+        """Return some of an object's bytes: fewer than asked for at its end, none behind it.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            StorageError: The store failed.
+        """
+        return self._read(path, lambda: self._store.get_range(path, start, size_bytes))
 
     def size_bytes(self, path: str) -> int | None:
         """Return an object's size, or None if there is none."""
@@ -116,6 +118,16 @@ class ObjectStore:
             self.delete(probe)
         except StorageError as exc:
             raise OutputError(f"the output must be writable: {exc}") from exc
+
+    def _read(self, path: str, read: Callable[[], bytes]) -> bytes:
+        with self._errors("read", path):
+            try:
+                return read()
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                if bucket_is_missing(exc):
+                    raise
+                missing = FileNotFoundError(f"{self.url}/{path}")
+        raise missing
 
     @contextmanager
     def _errors(self, verb: str, path: str) -> Iterator[None]:

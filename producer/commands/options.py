@@ -11,6 +11,7 @@ import click
 from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker
 from ddim_core.contracts.image_encoding import DEFAULT_QUALITY, ImageFormat, chosen_encoding
 from ddim_core.contracts.limits import read_limits
+from ddim_core.contracts.long_prompts import DEFAULT_MAX_WINDOWS, MODES
 from ddim_core.contracts.plan import Container, Priority
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL
 from ddim_core.contracts.request import Request
@@ -34,6 +35,17 @@ _DEFAULTS_FOR_REQUESTS: dict[str, tuple[type, str]] = {
     "negative_prompt": (str, "What images shall not show."),
     "class_label": (str, "With a class-conditional model: the class, by its number or name."),
     "num_images_per_prompt": (int, "Images for each request."),
+}
+_LONG_PROMPTS = {
+    "long_prompts": (
+        click.Choice(MODES),
+        "With prompts of more tokens than the model's text encoder takes: refuse them, cut them, or encode all of it "
+        "in windows. [default: the run's; of a new one: refuse]",
+    ),
+    "max_windows": (
+        click.IntRange(min=1),
+        f"With --long-prompts chunk: the most that a prompt may take. [default: {DEFAULT_MAX_WINDOWS}]",
+    ),
 }
 
 
@@ -112,7 +124,8 @@ def defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: A scheduler's parameter is not ``KEY=VALUE``.
     """
-    defaults = {name: given[name] for name in _DEFAULTS_FOR_REQUESTS if given[name] is not None}
+    names = (*_DEFAULTS_FOR_REQUESTS, *_LONG_PROMPTS)
+    defaults = {name: given[name] for name in names if given[name] is not None}
     if given["scheduler"]:
         defaults["scheduler"] = dict(map(_name_and_value, given["scheduler"]))
     return defaults
@@ -203,6 +216,8 @@ def _request_defaults() -> list[Callable[[Decorated], Decorated]]:
         standard = Request.model_fields[name].default
         shown = "" if standard in (None, "") or "default:" in text else f" [default: {standard:g}]"
         options.append(click.option(f"--{name.replace('_', '-')}", type=kind, help=f"{text}{shown}"))
+    for name, (allowed, text) in _LONG_PROMPTS.items():
+        options.append(click.option(f"--{name.replace('_', '-')}", type=allowed, help=text))
     scheduler = click.option(
         "--scheduler",
         multiple=True,

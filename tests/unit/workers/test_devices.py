@@ -9,7 +9,8 @@ import pytest
 
 from ddim_core.errors import HostError, InputError
 from workers import npu_smi
-from workers.devices import Host, choose_devices, chosen_cores, cpu_devices, npu_devices, share_cores
+from workers.devices import choose_devices, chosen_cores, cpu_devices, npu_devices, share_cores
+from workers.host import Host
 from workers.npu_smi import Chip
 from workers.survey import survey
 
@@ -34,7 +35,7 @@ def test_cores_outside_of_the_processs_own_are_not_bound() -> None:
 
 def test_each_process_sees_one_npu() -> None:
     """By logic id, and with threads to match its cores."""
-    devices = npu_devices(Host(EIGHT[:2], NEAR, {0: "OK", 1: "Warning"}, tuple(range(192))))
+    devices = npu_devices(Host(EIGHT[:2], NEAR, {(0, 0): "OK", (1, 0): "Warning"}, tuple(range(192))))
     assert [device.environment["ASCEND_RT_VISIBLE_DEVICES"] for device in devices] == ["0", "1"]
     assert {device.environment["OMP_NUM_THREADS"] for device in devices} == {"12"}
 
@@ -46,8 +47,8 @@ def test_a_single_npu_needs_no_variable() -> None:
 
 
 def test_an_unhealthy_npu_is_used_only_when_named() -> None:
-    """Alarm, Critical and UNKNOWN are passed over by ``auto`` and ``npu``."""
-    host = Host(EIGHT[:2], {}, {0: "Critical", 1: "OK"}, (0, 1))
+    """Alarm, Critical and UNKNOWN are passed over by ``auto`` and ``npu``, where another is known to be healthy."""
+    host = Host(EIGHT[:2], {}, {(0, 0): "Critical", (1, 0): "OK"}, (0, 1))
     assert [device.index for device in npu_devices(host)] == [1]
     assert [device.index for device in npu_devices(host, [0])] == [0]
 
@@ -108,7 +109,7 @@ def test_auto_without_npus_takes_up_to_two_processes_on_the_cpu(
 def test_npus_are_asked_for_where_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """``npu`` never falls back on the CPU in silence."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HostError, match="npu-smi must be on the PATH"):
+    with pytest.raises(HostError, match="--devices npu must find an NPU, got none: this machine has neither npu-smi"):
         choose_devices("npu")
 
 
