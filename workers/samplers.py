@@ -160,6 +160,10 @@ class Samplers:
 
 def _timed(load: Load, model: ModelRef) -> LoadedSampler:
     began = time.monotonic()
+    log.info(
+        "a checkpoint is being loaded, and its graphs compiled, which takes from half a minute to some minutes",
+        extra={"action": "checkpoint_loading", "model": model.name},
+    )
     loaded = load()
     log.info(
         "a checkpoint is ready",

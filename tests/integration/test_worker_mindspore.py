@@ -52,4 +52,7 @@ def test_two_processes_share_a_run_and_an_image_is_the_same_from_either(
         with Image.open(io.BytesIO(members[f"{record.key}.png"])) as image:
             assert image.size == (info.default_width, info.default_height)
             assert np.asarray(image).std() > 5
+    log = workers.text()
+    told = [log.index(f"action={action}") for action in ("checkpoint_loading", "size_compiling", "size_ready")]
+    assert told == sorted(told)
     assert workers.stop() == 0
