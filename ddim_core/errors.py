@@ -159,7 +159,8 @@ class Fault:
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
-        return f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field} {self.rule}"
+        text = f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field} {self.rule}"
+        return text.encode(errors="backslashreplace").decode()  # a name may hold half a surrogate pair
 
 
 class RequestFaults(InputError):

@@ -20,6 +20,7 @@ from producer.broker import Broker
 from producer.fleet_limits import FleetLimits
 from producer.model import Model, read_model
 from producer.pictures import Pictures
+from producer.recommendation import without_recommended
 from producer.rows import Row
 from producer.run_life import enqueue
 from producer.spool import Spool, chunk_files, spooled
@@ -59,14 +60,14 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
     limits = FleetLimits.known(more.limits, broker.workers())
     with Pictures() as pictures:
         checker = RequestChecker(
-            _model_of(plan),
+            without_recommended(plan.defaults, _model_of(plan)),
             {**plan.defaults, **more.defaults},
             image_format=plan.image_format,
             first_index=plan.request_count,
             pictures=pictures,
             limits=limits,
         )
-        requests = checked(more.rows, checker, more.source, more.lists)
+        requests = checked(more.rows, checker, more.source, more.lists, plan.name_separator)
         with spooled(requests, checker.prompts.windows) as spool:
             added = spool.workload
             limits.check_run(plan.request_count + added.requests, plan.image_count + added.images)
@@ -85,7 +86,7 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
 
 
 def _model_of(plan: RunPlan) -> Model:
-    model = read_model(plan.model.name)
+    model = read_model(plan.model.name, plan.model.variant)
     if model.digest != plan.model.digest:
         raise CheckpointError(
             f"checkpoint {model.name} must have digest {plan.model.digest}, got {model.digest}; put it back"

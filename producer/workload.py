@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from ddim_core.contracts.changes import WindowedSize
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, BatchShape, Size
+from producer.advice import Advice
+
+SHOWN = 3
 
 
 @dataclass(slots=True)
@@ -36,6 +39,18 @@ class Workload:
     """Whether a request asks for dynamic thresholding."""
     inverting: bool = False
     """Whether a request asks to invert a picture."""
+    first: list[Request] = field(default_factory=list)
+    """The first ``SHOWN`` requests, to show what lines became."""
+    last: Request | None = None
+    advice: Advice = field(default_factory=Advice)
+    """What a person should know of the model before it is made."""
+
+    def all_sizes(self) -> Counter[Size]:
+        """Return the images by their size, however many windows their prompts fill."""
+        windowed: Counter[Size] = Counter()
+        for shape, images in self.windowed.items():
+            windowed[shape.size] += images
+        return self.sizes + windowed
 
     def frequent_sizes(self) -> tuple[str, ...]:
         """Return the sizes that most images have, at most ``MAX_SIZES``, the most frequent first."""
@@ -54,6 +69,9 @@ class Workload:
         if request.special is not None:
             steps = sum(request.num_steps(image) for image in range(images))
         evaluations = steps * evaluations_per_step(request.guidance_scale)
+        if self.requests < SHOWN:
+            self.first.append(request)
+        self.last = request
         self.requests += 1
         size = Size(request.height, request.width)
         if windows == 1:

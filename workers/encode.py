@@ -127,13 +127,13 @@ def encode_sample_json(record: Record, *, tells_of_texts: bool = True) -> bytes:
     Who made it, when and how fast is left to the manifest part, so that another worker writes the same shard.
     """
     names = _SAMPLE_FIELDS if record.class_label is None else (*_SAMPLE_FIELDS, *_CLASS_FIELDS)
-    fields = {name: getattr(record, name) for name in names}
+    fields = {name: getattr(record, name) for name in names} | {"metadata": metadata_text(record.metadata)}
     if tells_of_texts and record.prompt_tokens is not None:
         fields |= {name: getattr(record, name) for name in _TEXT_FIELDS}
         for name in ("prompt", "negative_prompt"):
             used = getattr(record, f"{name}_used")
             fields[f"{name}_used"] = getattr(record, name) if used is None else used
-    return json.dumps({**fields, "metadata": metadata_text(record.metadata)}, ensure_ascii=False).encode()
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -11,7 +11,6 @@ import platform
 import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from ddim_core.checkpoints import describe, resolve
 from ddim_core.checkpoints.folder import PACKAGED
@@ -22,7 +21,7 @@ from ddim_core.errors import HostError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
-from workers.checkpoints import Checkpoints
+from workers.checkpoints import Checkpoints, Located
 from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers
 from workers.settings import Device, SamplerSettings
 from workers.simulated import SimulatedSampler
@@ -34,8 +33,10 @@ _NEVER_SHOWN = re.compile(r"310P|910(A|B?Pro|PremiumA)", re.IGNORECASE)
 """Chips whose FlashAttention the vendor's pages exclude, and on which nobody has shown this program."""
 
 
-def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
+def make_finder(settings: SamplerSettings, checkpoints: Checkpoints | None = None) -> Callable[[ModelRef], Load]:
     """Return what finds a checkpoint for the device of ``settings``, and gives what will load it.
+
+    ``checkpoints`` are those of ``settings``, where somebody else looks at them, too.
 
     Raises:
         HostError: The device needs MindSpore, and it is not installed.
@@ -45,11 +46,11 @@ def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
     missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
-    checkpoints = Checkpoints(settings.models)
-    return lambda model: partial(load_mindspore, settings, checkpoints.find(model))
+    known = checkpoints or Checkpoints(settings.models)
+    return lambda model: partial(load_mindspore, settings, known.locate(model))
 
 
-def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
+def warm_up(samplers: Samplers, settings: SamplerSettings, checkpoints: Checkpoints) -> None:
     """Load the only checkpoint there is before the first chunk comes; where there are several, the first chunk chooses.
 
     Raises:
@@ -57,7 +58,7 @@ def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
     """
     if settings.device.kind == "sim":
         return
-    only = Checkpoints(settings.models).only()
+    only = checkpoints.only()
     if only is not None:
         with samplers.use(only):
             pass
@@ -81,8 +82,8 @@ def load_simulated(settings: SamplerSettings, model: ModelRef | None = None) -> 
     return LoadedSampler(sampler, facts, prompt_reader(describe(resolve(model.name))) if model and packaged else None)
 
 
-def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
-    """Return the sampling service of the checkpoint in ``folder``, with its graphs compiled.
+def load_mindspore(settings: SamplerSettings, located: Located) -> LoadedSampler:
+    """Return the sampling service of a checkpoint on this host, with its graphs compiled.
 
     Raises:
         CheckpointError: The checkpoint cannot be loaded.
@@ -91,7 +92,8 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
     """
     device = settings.device
     told = SamplingSettings(
-        folder,
+        located.folder,
+        variant=located.variant,
         device=_mindspore_name(device),
         cpu_threads=len(device.cores) or None,
         sizes=tuple(map(Size.parse, settings.sizes)),
@@ -112,7 +114,7 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         decode_batch=told.decode_batch,
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
-    return LoadedSampler(service, facts, prompt_reader(describe(folder)))
+    return LoadedSampler(service, facts, prompt_reader(describe(*located)))
 
 
 def flash_attention(device: Device) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from redis import Redis
 
+from ddim_core.contracts.checkpoints import CheckpointNote
 from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.queue import WORKER_TTL_S, WorkerReport, WorkerState, worker_key
 from ddim_core.contracts.sample import Counters
@@ -65,8 +66,9 @@ class Presence:
         samplers: Samplers,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         limits: Limits = NO_LIMITS,
+        checkpoints: Callable[[], tuple[CheckpointNote, ...]] = tuple,
     ) -> None:
-        """Report what ``meter``, ``chunks``, ``samplers`` and ``troubles`` say at the time, and the ``limits``."""
+        """Report what ``meter``, ``chunks``, ``samplers`` and others say at the time, and the ``limits``."""
         self._board = board
         self._worker_id = worker_id
         self._device = device
@@ -75,6 +77,7 @@ class Presence:
         self._samplers = samplers
         self._troubles = troubles
         self._limits = limits
+        self._checkpoints = checkpoints
         self._seen = Counters()
         self._state: WorkerState = "starting"
         self._report_lock = threading.Lock()
@@ -130,6 +133,7 @@ class Presence:
             troubles=self._troubles(),
             version=__version__,
             limits=self._limits,
+            checkpoints=self._checkpoints(),
         )
 
 

@@ -21,9 +21,11 @@ from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import DeadlineExceededError, FleetError, HostError, InputError, RunNotFoundError, StorageError
 from ddim_core.hiding import public_url
 from workers.board import Board
+from workers.checkpoints import Checkpoints
 from workers.chunk import ChunkWorker
 from workers.draining import GIVE_BACK_SIGNAL, Drain
 from workers.finish import Finisher
+from workers.known import KnownCheckpoints
 from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
 from workers.logs import set_up_logging
@@ -67,7 +69,9 @@ class WorkerProcess:
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
         self._runs = Runs()
-        self._samplers = Samplers(make_finder(settings))
+        self._checkpoints = Checkpoints(settings.models)
+        self._known = KnownCheckpoints(self._checkpoints)
+        self._samplers = Samplers(make_finder(settings, self._checkpoints))
         self._encoders = ThreadPoolExecutor(settings.chunks_in_flight, thread_name_prefix="encode")
         self._finisher = Finisher(self._board, self._leases, self._runs)
         self._app = make_app(settings)
@@ -118,6 +122,7 @@ class WorkerProcess:
             samplers=self._samplers,
             troubles=self._stores.lines,
             limits=self._settings.limits,
+            checkpoints=lambda: self._known.latest,
         )
 
     def _make_metrics(self) -> MetricsServer | None:
@@ -135,6 +140,7 @@ class WorkerProcess:
             HostError: This host cannot run the device.
             CheckpointError: The packaged checkpoint cannot be used.
         """
+        self._known.start()
         self._presence.start()
         if self._metrics is not None:
             self._metrics.start()
@@ -152,7 +158,7 @@ class WorkerProcess:
 
     def _warm_up(self) -> None:
         self._loads = True
-        warm_up(self._samplers, self._settings)
+        warm_up(self._samplers, self._settings, self._checkpoints)
         self._loads = False
 
     def _consume(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -132,7 +132,7 @@ def _inversion(item: ChunkItem, image: SampledImage, latents: FileEntry | None) 
 
 @lru_cache(maxsize=256)
 def _schedule_json(schedule: ScheduleConfig) -> str:
-    return json.dumps(asdict(schedule), sort_keys=True)
+    return json.dumps(schedule.to_mapping(), sort_keys=True)
 
 
 @lru_cache(maxsize=16)

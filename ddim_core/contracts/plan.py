@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ddim_core.contracts.changes import Change, Extension, RetryOrder, WindowedSize
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
@@ -28,6 +28,12 @@ Container = Literal["webdataset", "imagefolder", "files"]
 Priority = Literal["low", "normal", "high"]
 """Whose chunks workers take first."""
 
+NAMES = "request names"
+"""In a plan's versions: the rule by which requests are named that stand in one line. Plans of 0.1.0 have none."""
+_SEPARATORS = {"": "/", "2": "-"}
+"""By version of that rule: what stands between the line's id and the request's number. File names take no slash."""
+NAMES_VERSION = "2"
+
 
 class ModelRef(BaseModel):
     """Which checkpoint a run is sampled from: a name or path that workers resolve, and its digest."""
@@ -38,6 +44,12 @@ class ModelRef(BaseModel):
     digest: str
     scheduler: dict[str, Any]
     """The checkpoint's own scheduler config, as ``ScheduleConfig`` fields."""
+    variant: str | None = None
+    """Of its weights, such as ``fp16``; None: the plain ones. The digest is that of this variant."""
+
+    @model_serializer(mode="wrap")
+    def _older_versions_know_no_variant(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in to_dict(self).items() if name != "variant" or value is not None}
 
     def schedule(self) -> ScheduleConfig:
         """Return the checkpoint's scheduler config, to which requests apply their overrides."""
@@ -85,6 +97,19 @@ class RunPlan(Lean):
     """Fields of requests that did not give them; requests that are added later get the same."""
     changes: tuple[Change, ...] = Field(default=(), exclude=True)
     """What was added since ``run.json`` was written, which does not hold it; the counts above include it."""
+
+    @property
+    def name_separator(self) -> str:
+        """What stands between a line's id and the numbers of the requests that it stands for, in this run for good.
+
+        Raises:
+            InputError: A later version names them by a rule of its own.
+        """
+        version = self.versions.get(NAMES, "")
+        if version not in _SEPARATORS:
+            rule = f"{NAMES} of a run must be of version {NAMES_VERSION}, got {version!r:.80}"
+            raise InputError(f"{rule}; extend it with the version that began it, or a later one")
+        return _SEPARATORS[version]
 
     def with_change(self, change: Change) -> RunPlan:
         """Return the plan with one more change.

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from ddim_core.broker_url import kombu_url
+from ddim_core.contracts.checkpoints import CheckpointNote
 from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.plan import Priority
 
@@ -224,3 +225,5 @@ class WorkerReport(BaseModel):
     version: str = ""
     limits: Limits = Limits()
     """What it makes no image beyond; older workers name none."""
+    checkpoints: tuple[CheckpointNote, ...] = ()
+    """What its host has, as it last looked; older workers do not say."""

@@ -192,6 +192,8 @@ def _check_special(request: Request) -> None:
         raise ValueError(f"seed must be left out with {first}, which does not begin with its noise, got {request.seed}")
     if request.trace is None and request.eta != 0:
         raise ValueError(f"eta must be 0 with {first}, got {request.eta:g}")
+    if request.trace is None and request.scheduler.get("variance", "ddim") != "ddim":
+        raise ValueError(f"variance must be ddim with {first}, got {request.scheduler['variance']}")
 
 
 @lru_cache(maxsize=1024)

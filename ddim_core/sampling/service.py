@@ -46,7 +46,7 @@ class SamplingService:
         """
         self.settings = settings
         self._open_session = open_session
-        self.info: CheckpointInfo = describe(settings.checkpoint)
+        self.info: CheckpointInfo = describe(settings.checkpoint, settings.variant)
         for size in settings.sizes:
             if not self._takes(BatchShape(size)):
                 raise CheckpointError(

@@ -18,7 +18,7 @@ from ddim_core.contracts.request import Request
 from ddim_core.errors import InputError
 from producer.inputs.lists import read_lists
 from producer.inputs.tables import json_or_text
-from producer.planning import RunOptions
+from producer.planning import RunOptions, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -99,6 +99,8 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
     return RunOptions(
         out=given["out"] or "",
         model=given["model"],
+        variant=given["variant"],
+        settings=given["settings"],
         seed=given["seed"],
         container=given["container"],
         encoding=chosen_encoding(given["image_format"], given["quality"], lossless=given["lossless"]),
@@ -156,6 +158,19 @@ def _run_as_a_whole() -> list[Callable[[Decorated], Decorated]]:
             show_default=True,
             metavar="NAME_OR_PATH",
             help="A checkpoint folder in diffusers' format, or the small one that comes along.",
+        ),
+        click.option(
+            "--variant",
+            metavar="NAME",
+            help="Of the model's weights, as fp16. [default: the plain ones, or else the only variant there is]",
+        ),
+        click.option(
+            "--settings",
+            type=click.Choice(get_args(Settings)),
+            default="recommended",
+            show_default=True,
+            help="What holds where neither a request nor an option says otherwise: what the model recommends, if it "
+            "does, before diffusers' defaults; or these alone.",
         ),
         click.option(
             "--seed", default=0, show_default=True, help="What the seeds of requests that name none follow from."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ddim_core.contracts.plan import RunPlan
-from ddim_core.contracts.record import Record
+from ddim_core.contracts.record import Record, caption_of
 from ddim_core.errors import OutputError
 from ddim_core.storage.image_names import image_path
 from producer.images.naming import By
@@ -126,8 +126,8 @@ class Target:
 
 
 def caption_file(record: Record) -> bytes:
-    """Return an image's caption as a text file."""
-    return record.prompt.encode(errors="surrogatepass")
+    """Return an image's caption as a text file: of a prompt that was cut, what the model saw."""
+    return caption_of(record).encode(errors="surrogatepass")
 
 
 def row_file(record: Record) -> bytes:

@@ -235,7 +235,9 @@ def test_devices_that_are_not_there_stop_a_run_before_it_is_written(
     """A log that a message names is kept."""
     code, _, err = finish(started(home, "run", "prompts.txt", "--out", "out", "--devices", devices))
     assert code == expected
-    match = re.fullmatch(message, err.strip())
+    *advice, last = err.strip().splitlines()
+    assert [line.partition(" recommends ")[0] for line in advice] == ["shapes"]
+    match = re.fullmatch(message, last)
     assert match is not None, err
     assert all(Path(log).exists() for log in match.groups())
     assert not (home / "out").exists()

@@ -55,6 +55,7 @@ def scheduled(**changes: Any) -> ScheduleConfig:
 MIX = [
     SPEC,
     replace(SPEC, eta=1.0, num_inference_steps=6, seed=12),
+    replace(SPEC, eta=1.0, schedule=scheduled(variance="larger"), seed=13),
     replace(SPEC, guidance_scale=1.0, prompt="a blue circle"),
     replace(SPEC, guidance_scale=7.5, guidance_rescale=0.0, negative_prompt="a small circle", image_index=2),
     replace(SPEC, schedule=scheduled(timestep_spacing="leading", rescale_betas_zero_snr=False), num_inference_steps=3),

@@ -74,6 +74,10 @@ def outer(ids: Any, weight: Any) -> Any:
     return mint.outer(ids[0], weight)
 
 
+def ones_like(x: Any) -> Any:
+    return mint.ones_like(x)
+
+
 def zeros_like(x: Any) -> Any:
     return mint.zeros_like(x)
 
@@ -167,6 +171,7 @@ CASES: list[tuple[Callable[..., Any], list[Array], Array]] = [
     (index_select, [X, IDS], X[:, [3, 3, 2]]),
     (sort, [X], -np.sort(-X, axis=1)),
     (outer, [IDS, WEIGHT], np.outer(IDS[0], WEIGHT)),
+    (ones_like, [X], np.ones_like(X)),
     (zeros_like, [X], np.zeros_like(X)),
     (embedding, [IDS, TABLE], TABLE[IDS]),
     (gelu, [SEQUENCE], numpy_gelu(SEQUENCE)),

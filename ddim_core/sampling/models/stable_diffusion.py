@@ -27,7 +27,7 @@ class StableDiffusion(DenoisedLatents):
     def __init__(self, info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto") -> None:
         """Load the checkpoint's networks onto the device."""
         folder = info.folder
-        self._text_encoder = TextEncoder(CLIPTextModel, folder / "tokenizer", folder / "text_encoder", dtype)
+        self._text_encoder = TextEncoder(CLIPTextModel, info, "", dtype)
         windows = [self._text_encoder.windows]
         self._prompts = PromptMemory(windows, self._encode)
         unet = load_network(UNet2DConditionModel, folder / "unet", dtype, flash_attention=flash_attention)

@@ -28,10 +28,8 @@ class StableDiffusionXL(DenoisedLatents):
     def __init__(self, info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto") -> None:
         """Load the checkpoint's networks onto the device."""
         folder = info.folder
-        self._first = TextEncoder(CLIPTextModel, folder / "tokenizer", folder / "text_encoder", dtype)
-        self._second = TextEncoder(
-            CLIPTextModelWithProjection, folder / "tokenizer_2", folder / "text_encoder_2", dtype
-        )
+        self._first = TextEncoder(CLIPTextModel, info, "", dtype)
+        self._second = TextEncoder(CLIPTextModelWithProjection, info, "_2", dtype)
         windows = [self._first.windows, self._second.windows]
         self._prompts = PromptMemory(windows, self._encode)
         unet = load_network(UNet2DConditionModel, folder / "unet", dtype, flash_attention=flash_attention)

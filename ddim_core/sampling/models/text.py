@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from mindspore import Tensor, ops
-from transformers import CLIPTokenizer
 
+from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.checkpoints.tokens import clip_tokenizer
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.sampling.models.networks import load_network
 from ddim_core.sampling.step import Conditions
@@ -27,9 +28,11 @@ _Windows: TypeAlias = tuple[Window, ...]  # of one place in a text, for each of 
 class TextEncoder:
     """A text encoder and the windows of tokens that it takes."""
 
-    def __init__(self, network_class: Any, tokenizer: Path, text_encoder: Path, dtype: str) -> None:
-        self._network = load_network(network_class, text_encoder, dtype)
-        self.windows = _token_windows(tokenizer, self._network.config.max_position_embeddings)
+    def __init__(self, network_class: Any, info: CheckpointInfo, number: str, dtype: str) -> None:
+        """Load a checkpoint's text encoder and tokenizer: those of its folders whose names end in ``number``."""
+        self._network = load_network(network_class, info.folder / f"text_encoder{number}", dtype)
+        name = f"tokenizer{number}"
+        self.windows = _token_windows(info.folder / name, info.text_limits[name])
 
     def __call__(self, windows: Sequence[Window], *, hidden_states: bool = False) -> tuple[Any, ...]:
         """Return the network's outputs for a batch of windows, with every layer's hidden states last if asked for."""
@@ -95,13 +98,8 @@ def _joined(parts: Sequence[Conditions]) -> Conditions:
     return ops.concat([part[0] for part in parts], axis=0), *parts[0][1:]
 
 
-def _token_windows(folder: Path, most_tokens: int) -> TokenWindows:
-    """Return the windows of a checkpoint's tokenizer for a text encoder that takes ``most_tokens``."""
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-
-    @lru_cache(_REMEMBERED)
-    def tokenize(text: str) -> tuple[int, ...]:
-        return tuple(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-
-    marks = tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id
-    return TokenWindows(tokenize, *marks, min(tokenizer.model_max_length, most_tokens))
+def _token_windows(folder: Path, length: int) -> TokenWindows:
+    """Return the windows of a checkpoint's tokenizer for a text encoder that takes ``length`` tokens."""
+    tokenizer = clip_tokenizer(folder)
+    tokenize = lru_cache(_REMEMBERED)(lambda text: tokenizer.ids(text)[1:-1])
+    return TokenWindows(tokenize, *tokenizer.marks, length)

@@ -152,11 +152,15 @@ def test_metadata_that_is_no_mapping_is_refused() -> None:
 def test_a_row_holds_all_that_its_image_is_made_from(start: Start | None, path: Path) -> None:
     """Through JSON and Parquet: every field of the schedule, floats to the last bit, seeds of 63 bits."""
     schedule = ScheduleConfig(
-        num_train_timesteps=3, trained_betas=(0.1, 1 / 3, 0.7), clip_sample_range=2 / 3, timestep_spacing="trailing"
+        num_train_timesteps=3,
+        trained_betas=(0.1, 1 / 3, 0.7),
+        clip_sample_range=2 / 3,
+        timestep_spacing="trailing",
+        variance="larger",
     )
     spec = replace(SPEC, schedule=schedule, start=start, path=path)
     apart = ("schedule", "start", "path")
     row = replace(FAILURE, **{name: getattr(spec, name) for name in asdict(SPEC) if name not in apart})
-    row = replace(row, scheduler=json.dumps(asdict(schedule)), **way_columns(spec))
+    row = replace(row, scheduler=json.dumps(schedule.to_mapping()), **way_columns(spec))
     (back,) = written([row]).to_pylist()
     assert spec_of(record_from_row(back)) == spec

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddim_core.checkpoints.prompts import PromptReader
+from ddim_core.checkpoints.recommended import FIELDS
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import BatchShape, Size
@@ -181,7 +182,8 @@ def test_a_plan_of_short_prompts_is_as_it_was(tmp_path: Path) -> None:
         run.write()
     written = json.loads((tmp_path / "run/run.json").read_text())
     assert not {"windowed", "cut_images"} & written.keys()
-    assert written["defaults"] == {"long_prompts": "refuse"}
+    assert {name for name in written["defaults"] if name not in FIELDS} == {"long_prompts"}
+    assert written["defaults"]["long_prompts"] == "refuse"
     line = json.loads((tmp_path / "run/chunks/00000.jsonl").read_text())
     assert set(line) == {"index", "image_count", "request"}
     assert not {"long_prompts", "max_windows"} & set(line["request"])
@@ -217,10 +219,16 @@ def test_an_estimate_says_what_becomes_of_long_prompts() -> None:
     assert "long prompts" not in estimate_text(estimated(workload_of(rows("a"), "p", options), options, None, []))
 
 
+def without_nul(seed: int) -> list[str]:
+    """Return texts that a request may have."""
+    return [text for text in texts(400, seed=seed) if "\0" not in text]
+
+
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.sampled_from(texts(400, seed=9)), st.sampled_from(texts(400, seed=10)), st.integers(1, 6))
+@given(st.sampled_from(without_nul(9)), st.sampled_from(without_nul(10)), st.integers(1, 6))
 def test_every_request_that_passes_is_seen_whole_or_says_that_it_is_not(prompt: str, negative: str, most: int) -> None:
     """Whatever the script, however the run says it."""
+    prompt, negative = prompt.replace("\0", ""), negative.replace("\0", "")  # refused for itself
     sizes = [PromptReader([(shapes(), 24)]).size(text) for text in (prompt, negative)]
     longest = max(size.windows for size in sizes)
     for mode in ("refuse", "cut", "chunk"):
