@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ddim_core.checkpoints.prompts import PromptReader, PromptSize
@@ -23,13 +23,13 @@ def named_options(long_prompts: LongPrompts | None, max_windows: int | None) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Long:
     """A prompt that is too long, and where it stands."""
 
     row: Row
     name: str
     size: PromptSize
-    most: int = DEFAULT_MAX_WINDOWS
+    most: int
     """Windows that it may fill."""
 
     @property
@@ -42,11 +42,11 @@ class _Refused:
     """Requests that are refused for the length of a prompt: counted, with the first and the longest of them."""
 
     count: int = 0
-    first: _Found | None = None
-    longest: _Found | None = None
+    first: _Long | None = None
+    longest: _Long | None = None
     most_windows: int = 1
 
-    def add(self, found: _Found) -> None:
+    def add(self, found: _Long) -> None:
         self.count += 1
         self.first = self.first or found
         if self.longest is None or found.size.tokens > self.longest.size.tokens:
@@ -84,15 +84,15 @@ class LongPromptCheck:
 
     def look_at(self, row: Row, fields: Mapping[str, Any]) -> None:
         """Take in the fields of a row, which may be wrong in other ways."""
-        found = self._longest(row, fields)
+        found = self._longest(fields)
         if found is None:
             return
         mode, own = fields.get(MODE) or self._mode, fields.get(MAX_WINDOWS)
-        most = own if isinstance(own, int) else self._most
+        long = _Long(row, *found, most=own if isinstance(own, int) else self._most)
         if mode == "refuse":
-            self._too_long.add(found)
-        elif mode == "chunk" and found.size.windows > most:
-            self._too_many.add(replace(found, most=most))
+            self._too_long.add(long)
+        elif mode == "chunk" and long.size.windows > long.most:
+            self._too_many.add(long)
 
     def decided(self, request: Request) -> Request:
         """Return a request that names what becomes of its prompts if one of them is too long, and only then."""
@@ -127,22 +127,19 @@ class LongPromptCheck:
             yield self._too_many.fault(rule, remedy)
 
     def _is_long(self, request: Request) -> bool:
-        return self._longest(None, {name: getattr(request, name) for name in _TEXTS}) is not None
+        return self._longest({name: getattr(request, name) for name in _TEXTS}) is not None
 
-    def _longest(self, row: Row | None, fields: Mapping[str, Any]) -> _Found | None:
-        """Return the longer of the prompts that are too long, if one is."""
+    def _longest(self, fields: Mapping[str, Any]) -> tuple[str, PromptSize] | None:
+        """Return name and size of the longer of the prompts that are too long, if one is."""
+        longest: tuple[str, PromptSize] | None = None
         reader = self._reader
         if reader is None:
             return None
-        longest: _Found | None = None
         for name in _TEXTS:
             text = fields.get(name)
             if not isinstance(text, str) or reader.fits(text) or len(text) > MAX_PROMPT_CHARS:
                 continue  # the last is refused for what it is
             size = reader.size(text)
-            if size.is_long and (longest is None or size.tokens > longest.size.tokens):
-                longest = _Found(row or _NO_ROW, name, size)
+            if size.is_long and (longest is None or size.tokens > longest[1].tokens):
+                longest = name, size
         return longest
-
-
-_NO_ROW = Row("", None, {})
