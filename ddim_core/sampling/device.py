@@ -19,6 +19,7 @@ from mindspore.common import api
 
 from ddim_core.errors import DeviceError, HostError, OutOfMemoryError
 from ddim_core.sampling import cpu_kernels
+from ddim_core.sampling.fused.operators import operators
 from ddim_core.sampling.settings import DEVICES
 
 # From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation.
@@ -60,6 +61,8 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         ms.runtime.launch_blocking()
     with quiet_import():
         cpu_kernels.install()
+    if kind == "CPU" and cpu_threads is not None and (kernels := operators()) is not None:
+        kernels.use_threads(cpu_threads)
 
 
 def device_error(error: Exception) -> DeviceError:
