@@ -129,6 +129,7 @@ class Presence:
             memory_shortages=now.memory_shortages,
             troubles=self._troubles(),
             version=__version__,
+            kernels=self._samplers.kernels,
             limits=self._limits,
         )
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ddim_core.errors import HostError
+from ddim_core.sampling.fused.library import find_library
 from workers import npu_smi
 from workers.devices import choose_devices, find_chips, has_npus, look_around
 from workers.npu_smi import Usage
@@ -20,6 +21,9 @@ def survey() -> dict[str, Any]:
     except HostError as exc:
         return {**found, "error": str(exc), "devices": []}
     others = [_entry(label, label in chosen) for label in chosen if not label.startswith("npu:")]
+    if others:
+        library = find_library()
+        found |= {"kernels": library.kernels, "kernels_found": str(library), "kernels_missing": library.reason}
     return {**found, "devices": [{**npu, "chosen": npu["device"] in chosen} for npu in npus] + others}
 
 

@@ -22,10 +22,11 @@ from ddim_core.sampling import cpu_kernels
 from ddim_core.sampling.fused.operators import operators
 from ddim_core.sampling.settings import DEVICES
 
-# From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation.
+# From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation; last
+# the status NO_MEMORY of our own kernels (fused/csrc/pool.h).
 _OUT_OF_MEMORY = re.compile(
     r"memory not enough|memory isn't enough|out of memory|allocate memory failed|malloc device memory failed"
-    r"|halMemAlloc failed|207001",
+    r"|halMemAlloc failed|207001|function\(ddim_\w+\) is 12\b",
     re.IGNORECASE,
 )
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")

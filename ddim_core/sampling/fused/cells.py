@@ -17,9 +17,8 @@ from mindspore import Tensor, mint, nn
 
 from ddim_core.sampling.fused.operators import Operators, settings
 
-# Kinds of csrc/convolution.cc.
-_PLAIN, _DOWN, _UP = range(3)
-_EPSILON_OF_NO_NORM = 1.0
+_NO_NORM = (0, 1.0)
+"""No groups, and an epsilon that nobody reads."""
 
 
 class FusedResnet(ResnetBlock2D):
@@ -27,8 +26,7 @@ class FusedResnet(ResnetBlock2D):
 
     def prepare(self, operators: Operators) -> None:
         """Add what ``construct`` calls."""
-        outputs = self.conv2.weight.shape[0]
-        self.kernel = operators.make("resnet", lambda x, *_: [x[0], outputs, x[2], x[3]])
+        self.kernel = operators.make("resnet")
         knows_time, has_shortcut = self.time_emb_proj is not None, self.conv_shortcut is not None
         norms = (self.norm1.num_groups, self.norm2.num_groups, self.norm1.eps, self.norm2.eps)
         self.settings = settings(*norms, knows_time, has_shortcut, False)
@@ -56,7 +54,7 @@ class FusedTransformer(Transformer2DModel):
 
     def prepare(self, operators: Operators) -> None:
         """Add what ``construct`` calls."""
-        self.kernel = operators.make("transformer", lambda x, *_: x)
+        self.kernel = operators.make("transformer")
         block = self.transformer_blocks[0]
         self.settings = settings(
             self.norm.num_groups, self.norm.eps, block.attn1.heads, block.norm1.eps, block.attn1.scale
@@ -94,9 +92,8 @@ class FusedUpsample(Upsample2D):
     def prepare(self, operators: Operators) -> None:
         """Add what ``construct`` calls."""
         self.own = self.conv if self.name == "conv" else self.Conv2d_0
-        outputs = self.own.weight.shape[0]
-        self.kernel = operators.make("convolution", lambda x, *_: [x[0], outputs, 2 * x[2], 2 * x[3]])
-        self.settings = settings(_UP, 0, _EPSILON_OF_NO_NORM, 1)
+        self.kernel = operators.make("upsample")
+        self.settings = settings(*_NO_NORM)
 
     def construct(self, hidden_states: Tensor, output_size: Any = None) -> Tensor:  # noqa: D102
         weight, bias = self.own.weight, self.own.bias
@@ -108,12 +105,8 @@ class FusedDownsample(Downsample2D):
 
     def prepare(self, operators: Operators) -> None:
         """Add what ``construct`` calls."""
-        outputs, before = self.conv.weight.shape[0], self.padding
-        # Of H rows: (H + 2 - 3) // 2 + 1 with padding, (H + 1 - 3) // 2 + 1 without.
-        self.kernel = operators.make(
-            "convolution", lambda x, *_: [x[0], outputs, (x[2] + before) // 2, (x[3] + before) // 2]
-        )
-        self.settings = settings(_DOWN, 0, _EPSILON_OF_NO_NORM, before)
+        self.kernel = operators.make("downsample" if self.padding else "downsample_corner")
+        self.settings = settings(*_NO_NORM)
 
     def construct(self, hidden_states: Tensor) -> Tensor:  # noqa: D102
         weight, bias = self.conv.weight, self.conv.bias
@@ -125,9 +118,8 @@ class FusedConvolution(mint.nn.Conv2d):
 
     def prepare(self, operators: Operators) -> None:
         """Add what ``construct`` calls."""
-        outputs = self.weight.shape[0]
-        self.kernel = operators.make("convolution", lambda x, *_: [x[0], outputs, x[2], x[3]])
-        self.settings = settings(_PLAIN, 0, _EPSILON_OF_NO_NORM, 1)
+        self.kernel = operators.make("convolution")
+        self.settings = settings(*_NO_NORM)
 
     def construct(self, input: Tensor) -> Tensor:  # noqa: D102
         return self.kernel(input, self.settings, self.bias, self.bias, self.weight, self.bias)
@@ -139,9 +131,8 @@ class FusedOutput(nn.Cell):
     def __init__(self, norm: Any, conv: Any, operators: Operators) -> None:
         super().__init__()
         self.norm, self.conv = norm, conv
-        outputs = conv.weight.shape[0]
-        self.kernel = operators.make("convolution", lambda x, *_: [x[0], outputs, x[2], x[3]])
-        self.settings = settings(_PLAIN, norm.num_groups, norm.eps, 1)
+        self.kernel = operators.make("convolution")
+        self.settings = settings(norm.num_groups, norm.eps)
 
     def construct(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.kernel(x, self.settings, self.norm.weight, self.norm.bias, self.conv.weight, self.conv.bias)
@@ -160,8 +151,7 @@ class FusedTime(nn.Cell):
     def __init__(self, sinusoids: Any, embedding: Any, operators: Operators) -> None:
         super().__init__()
         self.embedding = embedding
-        width = embedding.linear_1.weight.shape[0]
-        self.kernel = operators.make("time_embedding", lambda t, *_: [t[0], width])
+        self.kernel = operators.make("time_embedding")
         self.settings = settings(sinusoids.flip_sin_to_cos)
         self.frequencies = Tensor(frequencies(sinusoids.num_channels, sinusoids.downscale_freq_shift))
 

@@ -15,13 +15,31 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, ops
 
-from ddim_core.sampling.fused.library import Found, find_library
+from ddim_core.sampling.fused.library import KERNEL_SET, PLAIN_KERNELS, Found, find_library
 
 logger = logging.getLogger(__name__)
 
 Shape: TypeAlias = Sequence[int]
-OutShape: TypeAlias = Callable[..., Shape]
-"""From the shapes of an operator's inputs to that of its output."""
+
+# The shape of each kernel's output, from those of its inputs and from nothing else: uncompiled, MindSpore takes the
+# shape of one operator for that of another of the same kernel.
+_OUT_SHAPES: dict[str, Callable[..., Shape]] = {
+    "resnet": lambda x, *rest: [x[0], rest[11][0], *x[2:]],
+    "transformer": lambda x, *_: x,
+    "convolution": lambda x, _settings, _gain, _shift, weight, _bias: [x[0], weight[0], *x[2:]],
+    "upsample": lambda x, _settings, _gain, _shift, weight, _bias: [x[0], weight[0], 2 * x[2], 2 * x[3]],
+    "downsample": lambda x, _settings, _gain, _shift, weight, _bias: [
+        x[0],
+        weight[0],
+        (x[2] + 1) // 2,
+        (x[3] + 1) // 2,
+    ],
+    "downsample_corner": lambda x, _settings, _gain, _shift, weight, _bias: [x[0], weight[0], x[2] // 2, x[3] // 2],
+    "time_embedding": lambda t, _settings, _frequencies, weight, *_: [t[0], weight[0]],
+    "lane_x": lambda _state, _settings, like: like,
+    "lane_t": lambda state, *_: [state[0]],
+    "update": lambda _out, _settings, state, *_: state,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +48,10 @@ class Operators:
 
     path: Path
 
-    def make(self, kernel: str, out_shape: OutShape) -> Any:
+    def make(self, kernel: str) -> Any:
         """Return an operator that calls ``ddim_<kernel>``; inputs and output are float32."""
-        return ops.Custom(f"{self.path}:ddim_{kernel}", out_shape, lambda *_: ms.float32, func_type="aot")
+        function = f"{self.path}:ddim_{kernel}"
+        return ops.Custom(function, _OUT_SHAPES[kernel], lambda *_: ms.float32, func_type="aot")
 
     def use_threads(self, count: int) -> None:
         """Have the kernels share their lanes among threads, the caller's among them; results do not depend on it."""
@@ -64,6 +83,11 @@ def operators() -> Operators | None:
     return None
 
 
+def kernels_in_use() -> str:
+    """Return what rows call the CPU's kernels of this process; call it when a device is bound."""
+    return PLAIN_KERNELS if operators() is None else KERNEL_SET
+
+
 def load(path: Path) -> Operators:
     """Load a library that ``find_library`` found.
 
@@ -85,7 +109,6 @@ def settings(*values: float) -> Tensor:
 def _try(operators: Operators) -> None:
     """Call the simplest kernel: ``Custom`` is marked experimental, and a release may change how it calls."""
     state, like = np.arange(14, dtype=np.float32).reshape(2, 7), np.zeros((2, 2, 1, 1), np.float32)
-    lane_x = operators.make("lane_x", lambda _state, _settings, like: like)
-    x = lane_x(Tensor(state), settings(0), Tensor(like)).asnumpy()
+    x = operators.make("lane_x")(Tensor(state), settings(0), Tensor(like)).asnumpy()
     if x.tobytes() != state[:, :2].tobytes():
         raise RuntimeError("a kernel returned what it should not")

@@ -36,9 +36,9 @@ class FusedStep(DenoisingStep):
         super().__init__(denoiser, thresholding=thresholding)
         assert len(COLUMNS) == 12, "csrc/step.cc counts the columns of a row"
         self.marks, self.with_thresholding = settings(whole), settings(thresholding)
-        self.lane_x = kernels.make("lane_x", lambda _state, _marks, like: like)
-        self.lane_t = kernels.make("lane_t", lambda state, *_: [state[0]])
-        self.update = kernels.make("update", lambda _out, _thresholding, state, *_: state)
+        self.lane_x = kernels.make("lane_x")
+        self.lane_t = kernels.make("lane_t")
+        self.update = kernels.make("update")
 
     @ms.jit(jit_level="O0")
     def construct(self, state: Tensor, bank: Tensor, z: Tensor, *conditions: Any) -> Tensor:  # noqa: D102

@@ -1,11 +1,11 @@
 // A 3x3 convolution by itself: conv_in; conv_norm_out, SiLU and conv_out; Upsample2D and Downsample2D of diffusers.
 //
-//   plain    y = conv(x), or conv(silu(group_norm(x))) with groups above 0     [L, O, H, W]
-//   up       y = conv(x with every pixel twice in each direction)              [L, O, 2 H, 2 W]
-//   down     y = conv(x) with stride 2                                         [L, O, ceil(H / 2), ceil(W / 2)] or so
+//   convolution         y = conv(x), or conv(silu(group_norm(x))) with groups above 0   [L, O, H, W]
+//   upsample            y = conv(x with every pixel twice in each direction)            [L, O, 2 H, 2 W]
+//   downsample          y = conv(x) with stride 2, zeros on all sides                   [L, O, (H + 1) / 2, (W + 1) / 2]
+//   downsample_corner   the same with zeros below and to the right alone                [L, O, H / 2, W / 2]
 //
-// 0 x [L, C, H, W]   1 settings [kind, groups, epsilon, before]: kind 0 plain, 1 down, 2 up; before is the pixels of zeros
-// above and to the left with stride 2   2, 3 norm [C], or any   4, 5 conv [O, C, 3, 3], [O]   -> y [L, O, H', W']
+// 0 x [L, C, H, W]   1 settings [groups, epsilon]   2, 3 norm [C], or any   4, 5 conv [O, C, 3, 3], [O]   -> y
 #include "arguments.h"
 #include "convolution.h"
 #include "maps.h"
@@ -14,19 +14,17 @@
 namespace ddim {
 namespace {
 
-enum Kind { PLAIN = 0, DOWN = 1, UP = 2 };
+enum Kind { PLAIN, UP, DOWN, DOWN_CORNER };
 
 struct Convolution {
   const Arguments& in;
-  int kind;
-  long groups, before;
+  Kind kind;
+  long groups;
   float epsilon;
   long C, O, H, W, out_H, out_W;
 
-  explicit Convolution(const Arguments& arguments) : in(arguments) {
-    const float* settings = in.in(1);
-    kind = static_cast<int>(settings[0]), groups = static_cast<long>(settings[1]), epsilon = settings[2];
-    before = static_cast<long>(settings[3]);
+  Convolution(const Arguments& arguments, Kind which) : in(arguments), kind(which) {
+    groups = static_cast<long>(in.in(1)[0]), epsilon = in.in(1)[1];
     C = in.size(0, 1), H = in.size(0, 2), W = in.size(0, 3);
     O = in.out_size(1), out_H = in.out_size(2), out_W = in.out_size(3);
   }
@@ -37,8 +35,9 @@ struct Convolution {
         : x(s.map(c.C, c.H * c.W)),
           prepared(s.map(c.C, c.kind == UP ? c.out_H * c.out_W : c.H * c.W)),
           result(s.map(c.O, c.out_H * c.out_W)),
-          taps(s.take(c.kind == DOWN ? strided_floats(c.C) : convolution_floats(c.C, c.out_H, c.out_W))) {}
+          taps(s.take(c.strided() ? strided_floats(c.C) : convolution_floats(c.C, c.out_H, c.out_W))) {}
   };
+  bool strided() const { return kind == DOWN || kind == DOWN_CORNER; }
   long floats() const {
     Scratch counting(nullptr);
     Space(*this, counting);
@@ -56,8 +55,8 @@ struct Convolution {
     float* result = in_place ? y : space.result;
     Finish biased;
     biased.bias = in.in(5);
-    if (kind == DOWN)
-      convolve_strided(in.in(4), space.x, C, O, H, W, before, out_H, out_W, space.taps, result, biased);
+    if (strided())
+      convolve_strided(in.in(4), space.x, C, O, H, W, kind == DOWN ? 1 : 0, out_H, out_W, space.taps, result, biased);
     else
       convolve_3x3(in.in(4), prepared(space), C, O, out_H, out_W, space.taps, result, biased);
     if (!in_place) unpad_rows(result, O, P, y);
@@ -83,12 +82,16 @@ struct Convolution {
   }
 };
 
+Status convolve(const Arguments& arguments, Kind kind) {
+  if (!arguments.are(7)) return BAD_ARGUMENT;
+  Convolution kernel(arguments, kind);
+  return each_lane(arguments.size(0, 0), kernel.floats(), kernel);
+}
+
 }  // namespace
 }  // namespace ddim
 
-DDIM_KERNEL(convolution) {
-  using namespace ddim;
-  if (!arguments.are(7)) return BAD_ARGUMENT;
-  Convolution kernel(arguments);
-  return each_lane(arguments.size(0, 0), kernel.floats(), kernel);
-}
+DDIM_KERNEL(convolution) { return ddim::convolve(arguments, ddim::PLAIN); }
+DDIM_KERNEL(upsample) { return ddim::convolve(arguments, ddim::UP); }
+DDIM_KERNEL(downsample) { return ddim::convolve(arguments, ddim::DOWN); }
+DDIM_KERNEL(downsample_corner) { return ddim::convolve(arguments, ddim::DOWN_CORNER); }
