@@ -99,6 +99,10 @@ FITTING: dict[str, tuple[Callable[[], Any], Callable[[], tuple[Any, ...]]]] = {
     "resnet": (resnet, lambda: (normal(2, 32, 5, 6), normal(2, 64))),
     "resnet with a shortcut": (lambda: resnet(out_channels=64), lambda: (normal(2, 32, 8, 8), normal(2, 64))),
     "resnet of a VAE": (lambda: resnet(temb_channels=None, groups=8), lambda: (normal(2, 32, 5, 6), None)),
+    "resnet of a decoder": (
+        lambda: resnet(temb_channels=None, time_embedding_norm="group"),
+        lambda: (normal(2, 32, 5, 6), None),
+    ),
     "transformer": (transformer, lambda: (normal(2, 32, 5, 6), normal(*TEXT))),
     "linear projections": (
         lambda: transformer(use_linear_projection=True),

@@ -64,7 +64,9 @@ def _first(faults: Iterator[str]) -> str:
 def _resnet_faults(block: Any) -> Iterator[str]:
     if block.upsample is not None or block.downsample is not None:
         yield "it resamples"
-    if block.time_embedding_norm != "default" or block.skip_time_act:
+    # A VAE's decoder says "group" and has no time.
+    plain = ("default",) if block.time_emb_proj is not None else ("default", "group")
+    if block.time_embedding_norm not in plain or block.skip_time_act:
         yield "its time embedding is no plain shift"
     if block.output_scale_factor != 1.0:
         yield "it scales its output"
