@@ -60,8 +60,10 @@ def test_another_machine_gives_equal_bits(emulated: Path, size: tuple[int, int])
         "upsample": (draw.convolution(2, 20, 12, size), (2, 12, 2 * height, 2 * width)),
         "downsample": (draw.convolution(2, 20, 12, size), (2, 12, (height + 1) // 2, (width + 1) // 2)),
         "time_embedding": (
-            [draw.normal(4, 1, scale=500), [1], np.power(1e4, -np.arange(16) / 16), draw.weight(48, 32)]
-            + [draw.normal(48), draw.weight(48, 48), draw.normal(48)],
+            [
+                *(draw.normal(4, 1, scale=500), [1], np.power(1e4, -np.arange(16) / 16), draw.weight(48, 32)),
+                *(draw.normal(48), draw.weight(48, 48), draw.normal(48)),
+            ],
             (4, 48),
         ),
     }

@@ -18,8 +18,8 @@ from tests.unit.sampling.fused.formulas import Draw
 pytestmark = pytest.mark.slow
 
 CASES = 40
-# As in test_kernels: sums of float32 products of size 1, and norms.
-TOLERANCE = 2e-5
+# Norms over two or three channels divide by differences that may be small, and magnify rounding some hundred times.
+TOLERANCE = 2e-3
 _MARCH = {"x86_64": "x86-64-v3", "aarch64": "armv8-a"}
 
 

@@ -107,7 +107,7 @@ def test_what_is_no_number_stays_in_its_lane(library: ctypes.CDLL, bad: float) -
 
 
 def test_lanes_at_rest_are_marked_where_that_is_asked_for(library: ctypes.CDLL) -> None:
-    """x without its numbers, and each lane's timestep."""
+    """Latents without their numbers, and each lane's timestep."""
     bank, state = bank_of(4), state_of(NUMBERS)
     like = np.zeros((LANES, *SHAPE), np.float32)
     for marks in (0, 1):
