@@ -57,14 +57,17 @@ class CustomBuildHook(BuildHookInterface):
         if self.target_name != "wheel" or kind == "off":
             return
         try:
-            build(kind)
+            built = build(kind)
         except (OSError, subprocess.SubprocessError, BuildError) as error:
             if kind == "wheel":
                 raise
             self.app.display_warning(f"the fused kernels were not built, MindSpore's own will run: {error}")
-        if kind == "wheel":
-            build_data["tag"] = f"py3-none-manylinux_{GLIBC.replace('.', '_')}_{platform.machine()}"
-            build_data["pure_python"] = False
+            return
+        # Git ignores them; what an earlier build left beside them stays out of the wheel.
+        build_data["artifacts"] += [str(path.relative_to(ROOT)) for path in built]
+        build_data["pure_python"] = False
+        system = f"manylinux_{GLIBC.replace('.', '_')}" if kind == "wheel" else "linux"
+        build_data["tag"] = f"py3-none-{system}_{platform.machine()}"
 
 
 class BuildError(Exception):
