@@ -17,6 +17,7 @@ struct Job {
   LaneWork work;
   const void* kernel;
   long lanes;
+  int threads;
 };
 
 pthread_mutex_t callers = PTHREAD_MUTEX_INITIALIZER;  // one kernel at a time; blocks and job are its
@@ -81,7 +82,7 @@ void* help(void* number) {
     wait_for_turn(seen);
     inside.take_one();
     seen = turn.get();
-    if (seen & 1) {
+    if ((seen & 1) && thread < job.threads) {
       IeeeArithmetic ieee;
       work_on_job(blocks[thread]);
     }
@@ -118,17 +119,17 @@ void start_helpers(int count) {
   }
 }
 
-void run_job(int threads) {
+void run_job() {
   next_lane.set(0);
   unfinished.set(job.lanes);
-  if (threads > 1) {
+  if (job.threads > 1) {
     pthread_mutex_lock(&bed);
     turn.take_one();
     pthread_mutex_unlock(&bed);
     if (asleep.get() > 0) pthread_cond_broadcast(&bell);
   }
   work_on_job(blocks[0]);
-  if (threads > 1) {
+  if (job.threads > 1) {
     wait_until_zero(unfinished);
     turn.take_one();  // closed: a helper that comes late finds nothing
     wait_until_zero(inside);
@@ -141,15 +142,13 @@ Status share_lanes(long lanes, long floats, LaneWork work, const void* kernel) {
   IeeeArithmetic ieee;
   pthread_mutex_lock(&callers);
   const int threads = lanes < wanted_threads ? static_cast<int>(lanes) : wanted_threads;
-  // Helpers beyond those that this kernel needs may join all the same, so each has room.
-  const int all = threads > helpers + 1 ? threads : helpers + 1;
   Status status = OK;
-  for (int thread = 0; thread < (threads > 1 ? all : 1); thread++)
+  for (int thread = 0; thread < threads; thread++)
     if (!reserve(thread, floats)) status = NO_MEMORY;
   if (status == OK) {
-    job = Job{work, kernel, lanes};
+    job = Job{work, kernel, lanes, threads};
     if (threads > 1) start_helpers(threads - 1);
-    run_job(threads);
+    run_job();
   }
   pthread_mutex_unlock(&callers);
   return status;
