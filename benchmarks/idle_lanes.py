@@ -1,4 +1,4 @@
-"""What an image costs that is alone: a step with one sample in all the slots over a step with as many as there are slots.
+"""What an image costs that is alone: a step with one sample in all the slots over a step with one in each.
 
 With one thread, because two samples on two threads would take the time of one.
 """
