@@ -94,7 +94,7 @@ def test_devices_come_with_their_health() -> None:
 
 
 def test_the_kernels_of_a_cpu_are_named() -> None:
-    """Without the fused ones images take two to three times as long, which nobody would notice; NPUs have no use for them."""
+    """Without the fused ones images take two to three times as long, unnoticed; NPUs have no use for them."""
     fused = {"kernels": "fused-1", "kernels_found": "fused-1 (x86-64-v4)", "kernels_missing": ""}
     assert list(doctor.kernels(fused)) == [Finding("CPU kernels", "ok", "fused-1 (x86-64-v4)")]
     plain = {"kernels": "mindspore", "kernels_found": "mindspore (not built)", "kernels_missing": "not built"}
