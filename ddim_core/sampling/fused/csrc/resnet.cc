@@ -94,5 +94,6 @@ DDIM_KERNEL(resnet) {
   using namespace ddim;
   if (!arguments.are(17)) return BAD_ARGUMENT;
   Resnet kernel(arguments);
+  if (kernel.has_skip && (arguments.size(2, 2) != kernel.H || arguments.size(2, 3) != kernel.W)) return BAD_ARGUMENT;
   return each_lane(arguments.size(0, 0), kernel.floats(), kernel);
 }
