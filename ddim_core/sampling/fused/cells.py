@@ -19,8 +19,8 @@ from ddim_core.sampling.fused.operators import Operators, settings
 
 _NO_NORM = (0, 1.0)
 """No groups, and an epsilon that nobody reads."""
-# Floats of each of the three copies that a convolution makes of a tile's rows (csrc/convolution.h): where they outgrow a
-# core's cache, MindSpore's convolution by itself is a tenth faster.
+# Floats of each of the three copies that a convolution makes of a tile's rows (csrc/convolution.h): where they outgrow
+# a core's cache, MindSpore's convolution by itself is a tenth faster.
 _TILE, _CACHED = 64, 85_000
 
 
