@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click

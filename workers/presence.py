@@ -142,6 +142,7 @@ class Presence:
             memory_shortages=now.memory_shortages,
             troubles=self._troubles(),
             version=__version__,
+            kernels=self._samplers.kernels,
             limits=self._limits,
             checkpoints=self._checkpoints(),
         )

@@ -240,6 +240,8 @@ class WorkerReport(BaseModel):
     troubles: tuple[str, ...] = ()
     """A line for each store that it waits for: what failed, where and why."""
     version: str = ""
+    kernels: str = ""
+    """What the CPU computes with, as rows say; empty on other devices and before a checkpoint is loaded."""
     limits: Limits = Limits()
     """What it makes no image beyond; older workers name none."""
     checkpoints: tuple[CheckpointNote, ...] = ()

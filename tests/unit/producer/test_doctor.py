@@ -95,3 +95,14 @@ def test_devices_come_with_their_health() -> None:
     assert (without.verdict, without.found) == ("warn", "not found; images are made on the CPU")
     (failed,) = doctor.devices({"error": "npu-smi must answer within 30 s"})
     assert (failed.verdict, failed.found) == ("fail", "npu-smi must answer within 30 s")
+
+
+def test_the_kernels_of_a_cpu_are_named() -> None:
+    """Without the fused ones images take two to three times as long, unnoticed; NPUs have no use for them."""
+    fused = {"kernels": "fused-1", "kernels_found": "fused-1 (x86-64-v4)", "kernels_missing": ""}
+    assert list(doctor.kernels(fused)) == [Finding("CPU kernels", "ok", "fused-1 (x86-64-v4)")]
+    plain = {"kernels": "mindspore", "kernels_found": "mindspore (not built)", "kernels_missing": "not built"}
+    [finding] = doctor.kernels(plain)
+    assert (finding.verdict, finding.found) == ("warn", "mindspore (not built)")
+    assert "DDIM_FLEET_KERNELS=native" in finding.remedy
+    assert list(doctor.kernels({"devices": []})) == []

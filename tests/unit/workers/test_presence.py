@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 
 import pytest
 
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Counters
-from tests.unit.workers.samples import ScriptedSampler, loaded
+from tests.unit.workers.samples import FACTS, ScriptedSampler, loaded
 from workers import presence
 from workers.board import Board
 from workers.presence import Meter, Presence, occupancy_since
@@ -74,3 +76,15 @@ def test_a_worker_that_compiles_for_a_run_says_so() -> None:
     with samplers.use(ModelRef(name="m", digest="d", scheduler={})):
         one.report()
     assert [*states, one.latest.state] == ["starting", "compiling", "draining", "compiling", "ready"]
+
+
+def test_a_worker_says_which_kernels_its_rows_name() -> None:
+    """Nothing before a checkpoint is loaded, as it is the loading that finds out."""
+    versions = json.dumps({"ddim-fleet": "1", "kernels": "fused-1"})
+    sampler = LoadedSampler(ScriptedSampler(), dataclasses.replace(FACTS, versions=versions))
+    samplers = Samplers(lambda _: lambda: sampler)
+    one = Presence(Board("redis://127.0.0.1:1/0"), "w", "cpu:0", Meter(), chunks=tuple, samplers=samplers)
+    assert one.latest.kernels == ""
+    with samplers.use(ModelRef(name="m", digest="d", scheduler={})):
+        one.report()
+    assert one.latest.kernels == "fused-1"
