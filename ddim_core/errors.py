@@ -101,6 +101,12 @@ class LimitExceededError(SampleError):
     code = "limit_exceeded"
 
 
+class PromptTooLongError(SampleError):
+    """A prompt is longer than its checkpoint's text encoder takes, and nothing says to do without the rest."""
+
+    code = "prompt_too_long"
+
+
 class DeadlineExceededError(SampleError):
     """One sample was not finished in the time that whoever asked for it had, or that a device may stand still."""
 
@@ -153,7 +159,8 @@ class Fault:
 
     def __str__(self) -> str:
         place = self.source if self.line is None else f"{self.source}:{self.line}"
-        return f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field} {self.rule}"
+        text = f"{place}: {self.rule}" if self.field is None else f"{place}: {self.field} {self.rule}"
+        return text.encode(errors="backslashreplace").decode()  # a name may hold half a surrogate pair
 
 
 class RequestFaults(InputError):

@@ -1,4 +1,4 @@
-"""Submit a run from Python, wait for it, and list what was made.
+"""Submit a run from Python, wait for it, list what was made, and have the images as files.
 
 Needs a Redis and workers on it: ``ddim-fleet worker`` on each host, with the same ``DDIM_FLEET_BROKER``.
 """
@@ -28,6 +28,7 @@ def main(out: str) -> None:
     print(f"{status.images_made} made, {status.images_failed} failed")  # noqa: T201
     for record in run.records():
         print(record.custom_id, record.path or record.error_message)  # noqa: T201
+    print(f"as files: {run.download('pictures').folder}")  # noqa: T201
 
 
 if __name__ == "__main__":

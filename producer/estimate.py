@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.plan import Container
 from ddim_core.contracts.queue import WorkerReport
+from ddim_core.hiding import without_controls
+from producer.advice import Advice
 from producer.display import counted
 from producer.measured import Measured
 from producer.planning import RunOptions, images_per_chunk_of
-from producer.workload import Workload
+from producer.workload import SHOWN, Workload
 
 # Measured on 2026-11-23 from 72 images of 64x64 that the checkpoint made, each encoded in every format, and from parts,
 # shards and tables of 4 to 4000 of their rows.
@@ -26,8 +28,17 @@ _BESIDE_IMAGE_BYTES: dict[Container, int] = {"webdataset": 4010, "imagefolder": 
 """An image's row in the part, and caption and JSON in the shard with their padding, or a line of the manifest."""
 _CHUNK_BYTES: dict[Container, int] = {"webdataset": 20_200, "imagefolder": 14_200, "files": 14_200}
 """A part without rows has 13.6 kB, and a shard is filled up to a multiple of 10 kB."""
+_PROMPT_CHARS = 100
 _RUN_BYTES = 16_000
 """The plan, twice, and the card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One request of a run, as its line became it."""
+
+    custom_id: str
+    prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +47,11 @@ class Estimate:
 
     requests: int
     images: int
+    cut_images: int
+    """Images whose prompt or negative prompt is cut to what the text encoder takes."""
+    windowed_images: int
+    """Images whose prompts fill several windows of the text encoder."""
+    most_windows: int
     steps: int
     """Of denoising, of all images."""
     denoiser_evaluations: int
@@ -48,6 +64,10 @@ class Estimate:
     device_hours: float | None
     speed_from: str | None
     """Whose speed it is."""
+    examples: tuple[Example, ...] = ()
+    """The first requests and the last, as they will be made."""
+    advice: Advice = field(default_factory=Advice)
+    """What a person should know of the model."""
 
 
 def estimated(
@@ -63,6 +83,9 @@ def estimated(
     return Estimate(
         requests=workload.requests,
         images=workload.images,
+        cut_images=workload.cut_images,
+        windowed_images=workload.windowed.total(),
+        most_windows=max((shape.windows for shape in workload.windowed), default=1),
         steps=workload.steps,
         denoiser_evaluations=workload.evaluations,
         chunks=chunks,
@@ -71,6 +94,8 @@ def estimated(
         size_from=size_from,
         device_hours=None if device_s is None else device_s / 3600,
         speed_from=speed_from,
+        examples=_examples(workload),
+        advice=workload.advice,
     )
 
 
@@ -85,11 +110,42 @@ def estimate_text(estimate: Estimate) -> str:
     rows = {
         "requests": f"{estimate.requests:,}",
         "images": f"{estimate.images:,} in {counted(estimate.chunks, 'chunk')} of up to {estimate.images_per_chunk}",
+        **_long_prompts(estimate),
         "steps": f"{estimate.steps:,}; {evaluations}, two a step with guidance",
         "storage": size,
         "device hours": hours,
     }
-    return "\n".join(f"{name:<13} {value}" for name, value in rows.items())
+    if estimate.advice.recommended:
+        rows["settings"] = f"as {estimate.advice.model} recommends them: {estimate.advice.settings()}"
+    shown = [_in_a_line(example) for example in estimate.examples]
+    if 0 < len(shown) < estimate.requests:
+        shown.insert(-1, "...")
+    lines = [*rows.items(), *(("warning", words) for words in estimate.advice.warnings)]
+    lines += [("" if number else "prompts", text) for number, text in enumerate(shown)]
+    return "\n".join(f"{name:<13} {value}" for name, value in lines)
+
+
+def _examples(workload: Workload) -> tuple[Example, ...]:
+    """Return a few requests that show whether lists and sweeps became what was meant."""
+    shown = [*workload.first, *([workload.last] if workload.last and workload.requests > SHOWN else [])]
+    return tuple(Example(str(request.custom_id), request.prompt) for request in shown)
+
+
+def _in_a_line(example: Example) -> str:
+    prompt = without_controls(" ".join(example.prompt.split()))
+    cut = prompt if len(prompt) <= _PROMPT_CHARS else f"{prompt[:_PROMPT_CHARS]}..."
+    return f"{without_controls(example.custom_id)}: {cut}"
+
+
+def _long_prompts(estimate: Estimate) -> dict[str, str]:
+    """Return a line on prompts that are longer than the text encoder takes, if there are some."""
+    parts = []
+    if estimate.cut_images:
+        parts.append(f"{counted(estimate.cut_images, 'image')} of prompts that are cut")
+    if estimate.windowed_images:
+        windows = f"of up to {estimate.most_windows} windows of the text encoder"
+        parts.append(f"{counted(estimate.windowed_images, 'image')} of prompts {windows}")
+    return {"long prompts": "; ".join(parts)} if parts else {}
 
 
 def _image_size(options: RunOptions, earlier: Measured | None) -> tuple[float | None, str | None]:

@@ -8,7 +8,9 @@ from math import prod
 from typing import Any
 
 from ddim_core.errors import Fault, RequestFaults
+from producer.one_form import text_faults, text_rule
 from producer.rows import LISTS, SWEEP, SWEEP_MODE, Row
+from producer.suggestions import did_you_mean, suggested
 from producer.sweeps import EXPANSION_LIMIT, Axis, swept
 from producer.templates import LIST_NAME, filled, names_in
 from producer.wording import got
@@ -17,25 +19,31 @@ MODES = ("product", "zip")
 TEMPLATES = ("prompt", "negative_prompt")
 """The fields that may have places for lists."""
 
+NAME_SEPARATOR = "-"
+"""Between a line's id and a request's number; file names take it, too."""
+
 Lists = Mapping[str, Sequence[str]]
 
 
-def expanded(row: Row, lists: Lists) -> Iterable[Row]:
+def expanded(row: Row, lists: Lists, separator: str = NAME_SEPARATOR) -> Iterable[Row]:
     """Return the rows that a row stands for: itself, unless it sweeps, or has a prompt with places for lists.
 
     What varies is first the lists in the order in which the prompt names them, then the sweep's fields in theirs; with
-    ``product`` the last one varies fastest. ``lists`` are those of the run; a row's own go before them.
+    ``product`` the last one varies fastest. ``lists`` are those of the run; a row's own go before them. The rows have
+    the row's id, ``separator`` and a number from 0 as ids.
 
     Raises:
         RequestFaults: It cannot be told what the row stands for.
     """
     if not lists and not (SWEEP in row.fields or LISTS in row.fields or SWEEP_MODE in row.fields):
         return (row,)
-    faults: list[Fault] = []
+    given = {name: row.fields[name] for name in (SWEEP, SWEEP_MODE, LISTS) if name in row.fields}
+    if faults := [row.fault(*fault) for fault in text_faults(given)]:
+        raise RequestFaults(faults)
     own = _own_lists(row, faults)
-    named = _named(row, {**lists, **own}, faults) if lists or own else []
+    named, missed = _named(row, {**lists, **own}, faults) if lists or own else ([], set())
     for name in own:
-        if name not in named:
+        if name not in named and name not in missed:
             faults.append(row.fault(f"{LISTS}.{name}", f"must have a place in the prompt, as {{{name}}}, got none"))
     filling = [Axis(name, {**lists, **own}[name]) for name in named]
     axes = _sweep(row, faults)
@@ -44,16 +52,18 @@ def expanded(row: Row, lists: Lists) -> Iterable[Row]:
         faults.append(fault)
     if faults:
         raise RequestFaults(faults)
-    return _members(row, filling, axes, is_template=bool(lists or own), is_zip=mode == "zip")
+    return _members(row, filling, axes, is_template=bool(lists or own), is_zip=mode == "zip", separator=separator)
 
 
-def list_fault(name: str, texts: Any) -> str | None:
+def list_fault(name: Any, texts: Any) -> str | None:
     """Return the rule that a list of texts breaks, or None if it is one."""
-    if not LIST_NAME.fullmatch(name):
+    if not isinstance(name, str) or not LIST_NAME.fullmatch(name):
         return "must have a name of letters, digits, _ and -"
     if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         return f"must be a list of texts, got {got(texts)}"
-    return None if texts else "must have at least one text, got none"
+    if not texts:
+        return "must have at least one text, got none"
+    return next((rule for text in texts if (rule := text_rule(text))), None)
 
 
 def _own_lists(row: Row, faults: list[Fault]) -> Lists:
@@ -66,9 +76,13 @@ def _own_lists(row: Row, faults: list[Fault]) -> Lists:
     return {name: texts for name, texts in lists.items() if name not in wrong}
 
 
-def _named(row: Row, lists: Lists, faults: list[Fault]) -> list[str]:
-    """Return the lists that the row's prompts name, each once, in their order."""
+def _named(row: Row, lists: Lists, faults: list[Fault]) -> tuple[list[str], set[str]]:
+    """Return the lists that the row's prompts name, each once, in their order, and those that a misspelt name meant.
+
+    Names of no list are one fault of their field.
+    """
     named: dict[str, None] = {}
+    missed: set[str] = set()
     for field in TEMPLATES:
         template = row.fields.get(field)
         if not isinstance(template, str):
@@ -78,12 +92,18 @@ def _named(row: Row, lists: Lists, faults: list[Fault]) -> list[str]:
         except ValueError as exc:
             faults.append(row.fault(field, str(exc)))
             continue
-        unknown = [name for name in names if name not in lists]
-        for name in unknown:
-            rule = f"must name lists among {', '.join(lists)}, got {{{name}}}; braces of its own must be doubled"
-            faults.append(row.fault(field, rule))
+        if unknown := [name for name in names if name not in lists]:
+            faults.append(row.fault(field, _unknown_rule(unknown, lists)))
+            missed.update(near for name in unknown for near in suggested(name, tuple(lists)))
         named.update((name, None) for name in names if name in lists)
-    return list(named)
+    return list(named), missed
+
+
+def _unknown_rule(names: Sequence[str], lists: Lists) -> str:
+    """Return the rule that places break which name no list, with what they may have meant."""
+    near = next((hint for name in names if (hint := did_you_mean(name, tuple(lists)))), "")
+    places = ", ".join(f"{{{name}}}" for name in names)
+    return f"must name lists among {', '.join(lists)}, got {places}{near}; braces of its own must be doubled"
 
 
 def _sweep(row: Row, faults: list[Fault]) -> list[Axis]:
@@ -105,7 +125,7 @@ def _sweep(row: Row, faults: list[Fault]) -> list[Axis]:
 
 def _is_given(row: Row, name: str) -> bool:
     """Return whether the row has one value for what its sweep varies."""
-    outer, dot, inner = name.partition(".")
+    outer, dot, inner = str(name).partition(".")
     given = row.fields.get(outer)
     return given is not None and (not dot or (isinstance(given, Mapping) and inner in given))
 
@@ -127,7 +147,7 @@ def _misfit(row: Row, axes: Sequence[Axis], mode: object) -> Fault | None:
 
 
 def _members(
-    row: Row, filling: Sequence[Axis], axes: Sequence[Axis], *, is_template: bool, is_zip: bool
+    row: Row, filling: Sequence[Axis], axes: Sequence[Axis], *, is_template: bool, is_zip: bool, separator: str
 ) -> Iterator[Row]:
     values = [axis.values for axis in (*filling, *axes)]
     combinations = zip(*values, strict=True) if is_zip and values else product(*values)
@@ -137,8 +157,8 @@ def _members(
         texts = {axis.name: value for axis, value in zip(filling, combination, strict=False)}
         fields = _filled(constant, texts) if is_template else dict(constant)
         _set(fields, axes, combination[len(filling) :])
-        if values and isinstance(custom_id := fields.get("custom_id"), str):
-            fields["custom_id"] = f"{custom_id}/{number}"
+        if values and type(custom_id := fields.get("custom_id")) in (str, int):
+            fields["custom_id"] = f"{custom_id}{separator}{number}"
         yield Row(row.source, row.line, fields, row.typed, names, row.expects)
 
 

@@ -20,6 +20,7 @@ from producer.broker import Broker
 from producer.fleet_limits import FleetLimits
 from producer.model import Model, read_model
 from producer.pictures import Pictures
+from producer.recommendation import without_recommended
 from producer.rows import Row
 from producer.run_life import enqueue
 from producer.spool import Spool, chunk_files, spooled
@@ -59,14 +60,15 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
     limits = FleetLimits.known(more.limits, broker.workers())
     with Pictures() as pictures:
         checker = RequestChecker(
-            _model_of(plan),
+            without_recommended(plan.defaults, _model_of(plan)),
             {**plan.defaults, **more.defaults},
             image_format=plan.image_format,
             first_index=plan.request_count,
             pictures=pictures,
             limits=limits,
         )
-        with spooled(checked(more.rows, checker, more.source, more.lists)) as spool:
+        requests = checked(more.rows, checker, more.source, more.lists, plan.name_separator)
+        with spooled(requests, checker.prompts.windows) as spool:
             added = spool.workload
             limits.check_run(plan.request_count + added.requests, plan.image_count + added.images)
             _refuse_known_names(folder, plan, checker)
@@ -84,7 +86,7 @@ def extend(folder: RunFolder, more: More, broker: Broker, *, take_over: bool = F
 
 
 def _model_of(plan: RunPlan) -> Model:
-    model = read_model(plan.model.name)
+    model = read_model(plan.model.name, plan.model.variant)
     if model.digest != plan.model.digest:
         raise CheckpointError(
             f"checkpoint {model.name} must have digest {plan.model.digest}, got {model.digest}; put it back"
@@ -124,6 +126,8 @@ def _plan_extension(plan: RunPlan, spool: Spool) -> Extension:
         chunk_count=-(-spool.workload.images // plan.images_per_chunk),
         requests_digest=f"sha256:{digest.hexdigest()}",
         sizes=spool.workload.frequent_sizes(),
+        windowed=spool.workload.frequent_windowed(),
+        cut_images=spool.workload.cut_images,
         thresholding=spool.workload.thresholding,
         inverting=spool.workload.inverting,
     )

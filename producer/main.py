@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -14,6 +15,7 @@ from ddim_core.broker_url import secrets_of
 from ddim_core.errors import FleetError, RequestFaults
 from ddim_core.hiding import current_traceback, without_controls, without_secrets
 from ddim_core.version import __version__
+from producer.suggestions import did_you_mean
 
 BAD_INPUT = 1
 SYSTEM_FAILED = 2
@@ -31,11 +33,13 @@ COMMANDS = {
     "continue": "Go on with a run that was paused.",
     "failed": "List the images of a run that could not be made.",
     "extend": "Add requests to a run.",
+    "extract": "Write images of a run, all or some, to a folder as files.",
     "verify": "Check a finished run, file by file, against its manifest.",
     "replay": "Make images of a run again, each from its row alone.",
     "drain": "Take a host, or one of its devices, out of service.",
     "uncordon": "Put a host or a device back into service.",
     "report": "Write a run's report as a web page.",
+    "models": "List the checkpoints that there are; make one of a single file.",
     "doctor": "Say what is missing on this host, and how to mend it.",
 }
 """Name and help of each command; its module, ``producer.commands.<name>``, is imported when the command is used."""
@@ -118,6 +122,11 @@ def exit_code_of(arguments: Sequence[str]) -> int:
 
 def _explained(exc: Exception) -> tuple[int, str]:
     """Return the exit code of an error, and what it says to a person."""
+    if isinstance(exc, click.NoSuchOption) and exc.ctx:
+        known = [option.lstrip("-").replace("-", "_") for each in exc.ctx.command.params for option in each.opts]
+        hint = did_you_mean(exc.option_name.lstrip("-"), known)
+        options = re.sub(r"\w+(?=\?| or | and )", lambda name: f"--{name[0].replace('_', '-')}", hint)
+        return BAD_INPUT, f"No such option: {exc.option_name}{options} (see '{exc.ctx.command_path} --help')"
     if isinstance(exc, click.UsageError):
         where = exc.ctx.command_path if exc.ctx else "ddim-fleet"
         return BAD_INPUT, f"{exc.format_message()} (see '{where} --help')"

@@ -8,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from platform import python_version
-from typing import Any
+from typing import Any, Literal
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.limits import NO_LIMITS, Limits
-from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, Container, Priority, RunPlan
+from ddim_core.contracts.long_prompts import LongPrompts
+from ddim_core.contracts.plan import IMAGES_PER_CHUNK_LIMIT, NAMES, NAMES_VERSION, Container, Priority, RunPlan
 from ddim_core.contracts.sample import SEED_LIMIT
 from ddim_core.errors import InputError
 from ddim_core.version import __version__
-from producer.expansion import list_fault
+from producer.expansion import NAME_SEPARATOR, list_fault
 from producer.model import Model
 from producer.spool import Spool, chunk_files
 from producer.workload import Workload
+
+Settings = Literal["recommended", "diffusers"]
+"""Those that the checkpoint recommends, where it does, before those of diffusers; or the latter alone."""
 
 _CHUNKS_WANTED = 64
 """A run is cut into this many chunks, if they are not too small then: workers hold two each, so that 32 devices have
@@ -27,6 +31,9 @@ something to do, and two devices that stop have no more than a sixteenth of the 
 _FEWEST_CHUNKS, _FULL_BATCH = 16, 16
 """A small run is cut into the first many chunks, or into more of the second many images: two of them fill a device."""
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 4, 1000
+
+DEFAULT_LONG_PROMPTS: LongPrompts = "refuse"
+"""Nobody is to find out from the images that the end of a prompt was never read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +43,10 @@ class RunOptions:
     out: str
     """URL or path of the run's folder, which must not hold another run."""
     model: str = "shapes"
+    variant: str | None = None
+    """Of the model's weights, such as ``fp16``; None: the plain ones, or else the only variant."""
+    settings: Settings = "recommended"
+    """Whose settings requests have that neither give them nor are given any by ``defaults``."""
     seed: int = 0
     container: Container = "webdataset"
     encoding: ImageEncoding = field(default_factory=ImageEncoding)
@@ -51,6 +62,13 @@ class RunOptions:
     """Whether the run shall end with result and error lines of the OpenAI Batch form."""
     limits: Limits = NO_LIMITS
     """What the operator of this side allows; workers may allow less."""
+    name_separator: str = NAME_SEPARATOR
+    """Between a line's id and the numbers of the requests that it stands for; a run that is there keeps its own."""
+
+    @property
+    def request_defaults(self) -> dict[str, Any]:
+        """What its plan says of requests that do not say: the defaults, and always what becomes of long prompts."""
+        return {"long_prompts": DEFAULT_LONG_PROMPTS, **self.defaults}
 
     def __post_init__(self) -> None:
         """Check what no request can be blamed for.
@@ -97,16 +115,22 @@ def plan_run(spool: Spool, model: Model, options: RunOptions) -> RunPlan:
         results=options.results,
         seed=options.seed,
         priority=options.priority,
-        defaults=dict(options.defaults),
+        defaults=options.request_defaults,
         request_count=spool.workload.requests,
         image_count=spool.workload.images,
         chunk_count=-(-spool.workload.images // images_per_chunk),
         images_per_chunk=images_per_chunk,
         requests_digest=f"sha256:{digest.hexdigest()}",
         sizes=spool.workload.frequent_sizes(),
+        windowed=spool.workload.frequent_windowed(),
+        cut_images=spool.workload.cut_images,
         thresholding=spool.workload.thresholding or model.schedule.thresholding,
         inverting=spool.workload.inverting,
-        versions={"ddim-fleet": __version__, "python": python_version()},
+        versions={
+            "ddim-fleet": __version__,
+            "python": python_version(),
+            **({NAMES: NAMES_VERSION} if options.name_separator == NAME_SEPARATOR else {}),
+        },
     )
 
 
@@ -120,6 +144,8 @@ def is_same_run(plan: RunPlan, other: RunPlan) -> bool:
         "priority",
         "defaults",
         "sizes",
+        "windowed",
+        "cut_images",
         "thresholding",
         "inverting",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -15,22 +15,28 @@ from producer.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """Requests as they will stand in chunk files, after the number of their images: a million fit on a disk."""
+    """Requests as they will stand in chunk files, after the numbers of images and windows: a million fit on a disk."""
 
     file: IO[bytes]
     workload: Workload
 
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the number of images and the JSON of each request, from the first, each time it is called."""
+    def lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the numbers of images and windows and the JSON of each request, from the first, at each call."""
         self.file.seek(0)
         for line in self.file:
-            count, _, request = line.partition(b" ")
-            yield int(count), request[:-1]
+            count, windows, request = line.split(b" ", 2)
+            yield int(count), int(windows), request[:-1]
+
+
+def _one_window(_: Request) -> int:
+    return 1
 
 
 @contextmanager
-def spooled(requests: Iterable[Request]) -> Iterator[Spool]:
+def spooled(requests: Iterable[Request], windows_of: Callable[[Request], int] = _one_window) -> Iterator[Spool]:
     """Take all requests into a temporary file, which goes when the block ends.
+
+    ``windows_of`` says how many windows of the text encoder a request's prompts fill.
 
     Raises:
         HostError: There is no room for it.
@@ -39,9 +45,9 @@ def spooled(requests: Iterable[Request]) -> Iterator[Spool]:
     with tempfile.TemporaryFile(prefix="ddim-fleet-") as file:
         try:
             for request in requests:
-                data = encode_request(request)
-                workload.add(request, len(data))
-                file.write(b"%d %b\n" % (request.image_count, data))
+                data, windows = encode_request(request), windows_of(request)
+                workload.add(request, len(data), windows)
+                file.write(b"%d %d %b\n" % (request.image_count, windows, data))
             file.flush()
         except OSError as exc:
             file.raw.close()  # what could not be written shall not be tried again
@@ -63,11 +69,11 @@ def chunk_files(spool: Spool, images_per_chunk: int, first_index: int = 0) -> It
     """
     chunk: list[bytes] = []
     room = images_per_chunk
-    for index, (count, request) in enumerate(spool.lines(), first_index):
+    for index, (count, windows, request) in enumerate(spool.lines(), first_index):
         first = 0
         while first < count:
             taken = min(room, count - first)
-            chunk.append(_planned_line(index, first, taken, request))
+            chunk.append(_planned_line(index, (first, taken), windows, request))
             first, room = first + taken, room - taken
             if room == 0:
                 yield b"".join(chunk)
@@ -76,7 +82,9 @@ def chunk_files(spool: Spool, images_per_chunk: int, first_index: int = 0) -> It
         yield b"".join(chunk)
 
 
-def _planned_line(index: int, first: int, count: int, request: bytes) -> bytes:
-    """Return a ``PlannedRequest`` as a line."""
+def _planned_line(index: int, images: tuple[int, int], windows: int, request: bytes) -> bytes:
+    """Return a ``PlannedRequest`` of so many images from a first one on as a line."""
+    first, count = images
     skipped = b'"first_image":%d,' % first if first else b""
-    return b'{"index":%d,%b"image_count":%d,"request":%b}\n' % (index, skipped, count, request)
+    filled = b'"windows":%d,' % windows if windows > 1 else b""
+    return b'{"index":%d,%b"image_count":%d,%b"request":%b}\n' % (index, skipped, count, filled, request)

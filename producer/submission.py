@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import WorkerReport
-from ddim_core.errors import Fault, RunExistsError
+from ddim_core.errors import Fault, FleetError, RunExistsError
 from ddim_core.storage.objects import normalise_url
 from ddim_core.storage.run_folder import PLAN, RunFolder
+from producer.advice import Advice, advice_on
 from producer.broker import Broker
+from producer.expansion import NAME_SEPARATOR
 from producer.fleet_limits import FleetLimits
 from producer.model import Model, read_model
 from producer.pictures import Pictures
 from producer.planning import RunOptions, is_same_run, plan_run
+from producer.recommendation import with_recommended
 from producer.rows import Row
 from producer.run_life import enqueue
 from producer.spool import Spool, chunk_files, spooled
@@ -128,9 +131,19 @@ def prepared(
         InputError: There are none, or the output or the checkpoint cannot be used.
     """
     url = normalise_url(options.out)
-    model = read_model(options.model)
+    options, model = _with_model(replace(options, name_separator=_separator_at(url)))
     with Pictures() as pictures, _spooled(_Input(rows, source, workers), options, model, pictures) as spool:
         yield PreparedRun(RunFolder(url), plan_run(spool, model, options), spool, pictures)
+
+
+def _separator_at(url: str) -> str:
+    """Return how the run that a folder holds or is claimed for names requests of one line: it may be this same one."""
+    try:
+        folder = RunFolder(url)
+        plan = folder.read_plan() if folder.has_plan() else folder.read_claim()
+    except FleetError:
+        return NAME_SEPARATOR  # who needs the folder will say what is wrong with it, after all faults of the requests
+    return NAME_SEPARATOR if plan is None else plan.name_separator
 
 
 def workload_of(
@@ -142,9 +155,14 @@ def workload_of(
         RequestFaults: The requests have faults.
         InputError: There are none, or the checkpoint cannot be used.
     """
-    given = _Input(rows, source, workers)
-    with Pictures() as pictures, _spooled(given, options, read_model(options.model), pictures) as spool:
+    options, model = _with_model(options)
+    with Pictures() as pictures, _spooled(_Input(rows, source, workers), options, model, pictures) as spool:
         return spool.workload
+
+
+def _with_model(options: RunOptions) -> tuple[RunOptions, Model]:
+    model = read_model(options.model, options.variant, recommended=options.settings == "recommended")
+    return with_recommended(options, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +176,25 @@ class _Input:
 def _spooled(given: _Input, options: RunOptions, model: Model, pictures: Pictures) -> Iterator[Spool]:
     limits = FleetLimits.known(options.limits, given.workers)
     checker = RequestChecker(
-        model, options.defaults, image_format=options.encoding.format, pictures=pictures, limits=limits
+        model, options.request_defaults, image_format=options.encoding.format, pictures=pictures, limits=limits
     )
-    with spooled(checked(given.rows, checker, given.source, options.lists)) as spool:
+    requests = checked(given.rows, checker, given.source, options.lists, options.name_separator)
+    with spooled(requests, checker.prompts.windows) as spool:
         limits.check_run(spool.workload.requests, spool.workload.images)
+        spool.workload.advice = advice_on(model, spool.workload.all_sizes())
         yield spool
 
 
-def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker: Broker) -> RunFolder:
+def submit(
+    rows: Iterable[Row | Fault],
+    source: str,
+    options: RunOptions,
+    broker: Broker,
+    tell: Callable[[Advice], None] = lambda _: None,
+) -> RunFolder:
     """Write and queue a run, and return its folder; if anything is wrong with it, do neither.
+
+    ``tell`` is given what a person should know of its model, once it is queued.
 
     Raises:
         InputError: The input or the output cannot be used, or holds a run already.
@@ -180,4 +208,5 @@ def submit(rows: Iterable[Row | Fault], source: str, options: RunOptions, broker
                 f"to go on with it: ddim-fleet resume {run.folder.url}"
             )
         enqueue(run.folder, run.write(), broker)
+        tell(run.spool.workload.advice)
     return run.folder

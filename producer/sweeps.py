@@ -51,7 +51,7 @@ def swept(name: str, given: Any) -> Axis:
 
 
 def _check_name(name: str) -> None:
-    outer, _, inner = name.partition(".")
+    outer, _, inner = str(name).partition(".")  # from Python, a name may be a number
     if outer == "scheduler" and inner:
         if inner not in PARAMETER_NAMES:
             raise ValueError(known_field(inner, PARAMETER_NAMES))

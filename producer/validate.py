@@ -14,9 +14,11 @@ from ddim_core.contracts.kinds import Invert
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import Fault, InputError, RequestFaults, ScheduleError
-from producer.expansion import expanded
+from producer.expansion import NAME_SEPARATOR, expanded
 from producer.fleet_limits import FleetLimits
+from producer.long_prompts import MAX_WINDOWS, MODE, LongPromptCheck
 from producer.model import Model
+from producer.one_form import in_one_form, take_out_texts
 from producer.pictures import Pictures
 from producer.places import Places
 from producer.rows import Row
@@ -27,7 +29,6 @@ FAULTS_SHOWN = 20
 """More are counted but not kept: a wrong file may hold a million."""
 SCHEDULES_REMEMBERED = 10_000
 
-_WHOLE_NUMBERS = ("num_images_per_prompt", "seed", "num_inference_steps", "height", "width", "class_label")
 _OTHER_NAMES = {"jpeg": "jpg"}
 """What others call our image formats."""
 
@@ -56,26 +57,32 @@ class RequestChecker:
         self._model = model
         self._image_format = image_format
         self._pictures = pictures
-        self._names_guidance = "guidance_scale" in defaults
+        # What the model recommends, nobody named.
+        self._names_guidance = defaults.get("guidance_scale") not in (None, model.recommended.get("guidance_scale"))
         standard = {
             "height": model.default_height,
             "width": model.default_width,
             "guidance_scale": model.guidance_scale,
         }
         self._defaults = {**standard, **defaults}
-        self._scheduler = dict(self._defaults.get("scheduler", {}))
+        scheduler = self._defaults.get("scheduler", {})
+        self._scheduler = dict(scheduler) if isinstance(scheduler, Mapping) else {}
         self._count = first_index
         self._places = Places()
-        self._possible: set[tuple[str, int, bool]] = set()
+        self._possible: set[tuple[str, int, bool, bool]] = set()
         self._limits: FleetLimits | None = None  # for the defaults, too: each row may give something else
+        self.prompts = LongPromptCheck(None, model.name, {})
         self._validated(Row("the run's defaults", None, self._any_subject()), "any")
         self._limits = limits if limits.limit_requests() else None
+        self.prompts = LongPromptCheck(model.prompts, model.name, self._defaults)
+        for name in (MODE, MAX_WINDOWS):  # requests whose prompts are short do not name them
+            self._defaults.pop(name, None)
 
     def check(self, row: Row) -> Request:
-        """Return the row's request with nothing left to guess.
+        """Return the row's request with nothing left to guess; whether its prompts are too long, ``prompts`` knows.
 
         Raises:
-            RequestFaults: It has faults, or the ``custom_id`` of an earlier one.
+            RequestFaults: It has other faults, or the ``custom_id`` of an earlier one.
         """
         index, self._count = self._count, self._count + 1
         request = self._validated(row, f"{index:09d}")
@@ -83,7 +90,7 @@ class RequestChecker:
         if (place := self._places.add(request.custom_id, row)) is not None:
             rule = f"must be unique, got {got(request.custom_id)}, which {place} has"
             raise RequestFaults([row.fault("custom_id", rule)])
-        return request
+        return self.prompts.decided(request)
 
     def place_of(self, custom_id: str) -> tuple[str, int] | None:
         """Return the source and the line of the request with this name, if one was checked."""
@@ -92,12 +99,16 @@ class RequestChecker:
     def _validated(self, row: Row, custom_id: str) -> Request:
         faults = list(self._unexpected(row)) if row.expects else []
         fields = self._merged(row)
+        faults += [row.fault(*fault) for fault in take_out_texts(fields)]
+        faults += [row.fault(*fault) for fault in in_one_form(fields, typed=row.typed)]
         faults += [row.fault(*fault) for fault in fill_in(fields, self._model)]
         try:
             request = Request.model_validate({"custom_id": custom_id, **fields}, strict=row.typed)
         except ValidationError as exc:
             faults += [row.fault(*rule_of(error)) for error in exc.errors(include_url=False)]
+            self.prompts.look_at(row, fields)
             raise RequestFaults(faults) from exc
+        self.prompts.look_at(row, request.__dict__)
         if faults := [*faults, *self._unfit(request, row)]:
             raise RequestFaults(faults)
         return request if request.invert is None else self._with_picture(request, request.invert, row)
@@ -125,10 +136,6 @@ class RequestChecker:
             fields["guidance_scale"] = 1.0  # with more, the way up and the way down differ by more
         if self._scheduler and isinstance(overrides := row.fields.get("scheduler"), dict):
             fields["scheduler"] = {**self._scheduler, **overrides}
-        for name in _WHOLE_NUMBERS:
-            # 30.0 is a whole number: tables with gaps hold floats.
-            if isinstance(value := fields.get(name), float) and value.is_integer():
-                fields[name] = int(value)
         return fields
 
     def _unfit(self, request: Request, row: Row) -> Iterator[Fault]:
@@ -155,8 +162,8 @@ class RequestChecker:
         Raises:
             ScheduleError: There is none.
         """
-        # Without eta: it is in its range, and whether the formulas divide by zero does not depend on it.
-        key = (repr(request.scheduler), request.num_inference_steps, request.invert is not None)
+        # Of eta, which is in its range, only whether it is 1: whether formulas divide by zero does not depend on it.
+        key = (repr(request.scheduler), request.num_inference_steps, request.invert is not None, request.eta == 1)
         if key not in self._possible:
             request.schedule(self._model.schedule)
             if len(self._possible) < SCHEDULES_REMEMBERED:
@@ -183,16 +190,25 @@ class _Found:
         self.total += len(faults)
         self.faults += faults[: FAULTS_SHOWN - len(self.faults)]
 
+    def add_last(self, faults: Sequence[Fault]) -> None:
+        """Add faults that are shown however many came before: each stands for many."""
+        self.total += len(faults)
+        self.faults += faults
+
 
 def checked(
-    rows: Iterable[Row | Fault], checker: RequestChecker, source: str, lists: Mapping[str, Sequence[str]] | None = None
+    rows: Iterable[Row | Fault],
+    checker: RequestChecker,
+    source: str,
+    lists: Mapping[str, Sequence[str]] | None = None,
+    separator: str = NAME_SEPARATOR,
 ) -> Iterator[Request]:
     """Yield the requests of all rows as long as none has a fault; find all faults, and raise them at the end.
 
-    ``lists`` are those that every row's prompt may name.
+    ``lists`` are those that every row's prompt may name; ``separator`` stands in the ids of rows that stand for many.
 
     Raises:
-        RequestFaults: With the first ``FAULTS_SHOWN`` faults, in the order of the input.
+        RequestFaults: With the first ``FAULTS_SHOWN`` faults in the order of the input, then one for all long prompts.
         InputError: There is no row.
     """
     found = _Found()
@@ -202,25 +218,24 @@ def checked(
         if isinstance(row, Fault):
             found.add([row])
             continue
-        for request in _requests_of(row, checker, found, lists or {}):
-            if not found.total:
+        try:
+            members = expanded(row, lists or {}, separator)
+        except RequestFaults as exc:
+            found.add(exc.faults)
+            continue
+        for request in _requests_of(members, checker, found):
+            if not found.total and not checker.prompts.refused:
                 yield request
+    found.add_last(list(checker.prompts.faults()))
     if found.total:
         raise RequestFaults(found.faults, found.total)
     if empty:
         raise InputError(f"{source} must hold at least one request, got none")
 
 
-def _requests_of(
-    row: Row, checker: RequestChecker, found: _Found, lists: Mapping[str, Sequence[str]]
-) -> Iterator[Request]:
+def _requests_of(members: Iterable[Row], checker: RequestChecker, found: _Found) -> Iterator[Request]:
     """Yield the requests that a row becomes; a fault that many of them share is one fault."""
     told: set[Fault] = set()
-    try:
-        members = expanded(row, lists)
-    except RequestFaults as exc:
-        found.add(exc.faults)
-        return
     for member in members:
         try:
             yield checker.check(member)

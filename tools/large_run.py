@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ from PIL import Image
 
 from ddim_core.contracts.manifest import ChunkStats
 from ddim_core.contracts.plan import ModelRef, PlannedRequest, RunPlan, image_key
-from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, SUCCESS, Record
+from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, SUCCESS, Record, column_of
 from ddim_core.contracts.request import Request
 from ddim_core.schedule import ScheduleConfig
 from ddim_core.storage.run_folder import chunk_path, encode_chunk, file_entry, part_path, shard_path, stats_path
@@ -58,7 +57,7 @@ def _plan(chunk_count: int) -> RunPlan:
     return RunPlan(
         run_id=f"large-run-{chunk_count}",
         created_at=STARTED_AT,
-        model=ModelRef(name="simulated", digest="0" * 64, scheduler=asdict(ScheduleConfig())),
+        model=ModelRef(name="simulated", digest="0" * 64, scheduler=ScheduleConfig().to_mapping()),
         request_count=chunk_count,
         image_count=chunk_count,
         chunk_count=chunk_count,
@@ -101,7 +100,7 @@ def _record(plan: RunPlan, status: str, png: bytes) -> Record:
         height=_SIDE_PX,
         width=_SIDE_PX,
         scheduler=json.dumps(plan.model.scheduler, sort_keys=True),
-        metadata="{}",
+        metadata={},
         model=plan.model.name,
         model_digest=plan.model.digest,
         format="png",
@@ -121,7 +120,8 @@ def _record(plan: RunPlan, status: str, png: bytes) -> Record:
 def _part(plan: RunPlan, record: Record) -> bytes:
     """Return a part that is not compressed, so that the names in it can be replaced by others of the same length."""
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(record)], schema=RECORD_SCHEMA), sink, compression="none")
+    columns = {name: column_of([record], name) for name in RECORD_SCHEMA.names}
+    pq.write_table(pa.table(columns, schema=RECORD_SCHEMA), sink, compression="none")
     return sink.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import click
 
 from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker, secrets_of
+from ddim_core.contracts.hosts import checked_host
 from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
 from ddim_core.contracts.sample import Size
-from ddim_core.errors import FleetError, InputError
+from ddim_core.errors import FleetError, HostError, InputError
 from ddim_core.hiding import current_traceback, without_secrets
 from workers.board import Board
 from workers.devices import FORMS, choose_devices
@@ -23,7 +25,7 @@ from workers.launcher import Launcher
 from workers.logs import LOG_LEVELS, set_up_logging
 from workers.restarts import MAX_DEATHS
 from workers.settings import CHUNKS_IN_FLIGHT, DRAIN_TIMEOUT_S, STALL_TIMEOUT_S, WorkerSettings
-from workers.survey import survey
+from workers.survey import check, survey
 
 PROGRAM = "ddim-fleet worker"
 _WATCHED = ("auto", "npu")
@@ -33,6 +35,8 @@ LAST_PORT = 65535
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--devices", default="auto", show_default=True, help=f"What to serve: {FORMS}.")
+@click.option("--cores", metavar="LIST", help="Cores to use, such as 0-3,8; default: all that this process may.")
+@click.option("--host-name", metavar="NAME", help="What status, drain and rows call this host; default: its own name.")
 @click.option("--broker", help=f"Redis; by default ${BROKER_VARIABLE}, or the URL in the file ${BROKER_FILE_VARIABLE}.")
 @click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="Queue to take chunks from.")
 @click.option(
@@ -87,11 +91,13 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
     sizes = tuple(str(Size.parse(size)) for size in options["sizes"].split(",") if size)
     memory_limit_bytes = None if options["memory_limit"] is None else int(options["memory_limit"] * 2**30)
     limits = read_limits(os.environ)
-    chosen = choose_devices(devices)
+    chosen = choose_devices(devices, options["cores"])
+    host = checked_host(options["host_name"]) if options["host_name"] else socket.gethostname()
     settings = [
         WorkerSettings(
             device=device,
             broker_url=broker_url,
+            host=host,
             queue=options["queue"],
             models=options["models"],
             slots=options["slots"],
@@ -126,14 +132,27 @@ def metrics_ports(first: int | None, count: int) -> list[int | None]:
 
 @command.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def devices(as_json: bool) -> None:
-    """List this host's devices and what they have to do."""
+@click.option(
+    "--check", "checks", is_flag=True, help="Fail unless an NPU would be served that is not known to be sick."
+)
+def devices(as_json: bool, checks: bool) -> None:
+    """List this host's devices and what they have to do.
+
+    Exit code 0: there are some to serve; with --check: there is an NPU to serve, and it is not known to be sick.
+    """
     found = survey()
     if as_json:
         click.echo(json.dumps(found, indent=2))
-        return
-    for device in found["devices"]:
-        click.echo(f"{device['device']}  {device['name'] or device['kind']}  {device['health']}")
+    else:
+        for device in found["devices"]:
+            left_out = "" if device["chosen"] else "  not served unless named"
+            click.echo(f"{device['device']}  {device['name'] or device['kind']}  {device['health']}{left_out}")
+    if checks:
+        check(found)
+    if found["error"] and not as_json:
+        raise HostError(found["error"])
+    if found["trouble"] and not as_json:
+        click.echo(f"{PROGRAM}: served by the only device file there is: {found['trouble']}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from ddim_core.contracts.manifest import ChunkStats, FileEntry
-from ddim_core.contracts.record import SUCCESS
+from ddim_core.contracts.record import SUCCESS, is_cut
 from ddim_core.storage.commits import Commits
 from ddim_core.storage.image_names import image_path
 from ddim_core.storage.run_folder import (
@@ -48,7 +48,8 @@ def commit_chunk(
         StorageError: The store failed; the chunk is not committed.
     """
     samples = [ShardSample(row.record, row.image) for row in rows if row.image is not None]
-    shard = encode_shard(samples) if samples else None  # readers stumble over empty shards
+    tells = maker.plan.tells_of_texts
+    shard = encode_shard(samples, tells_of_texts=tells) if samples else None  # readers stumble over empty shards
     folder = commits.folder
     if commits.has(chunk):  # as late as can be: the other worker's shard may lack an image that this one has
         return None
@@ -57,11 +58,12 @@ def commit_chunk(
     files = [*_write_shard(folder, chunk, shard), *_image_entries(rows)]
     _delete_left_over(folder, chunk, rows, maker)
     part = encode_part([row.record for row in rows])
-    images = sum(row.record.status == SUCCESS for row in rows)
+    made = [row.record for row in rows if row.record.status == SUCCESS]
     stats = ChunkStats(
         chunk=chunk,
-        images=images,
-        failed=len(rows) - images,
+        images=len(made),
+        failed=len(rows) - len(made),
+        cut=sum(map(is_cut, made)),
         attempts=maker.attempts,
         seconds=round(time.monotonic() - clock.began, 3),
         started_at=clock.started_at,

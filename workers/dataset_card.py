@@ -102,7 +102,7 @@ def _examples(facts: DatasetFacts) -> list[str]:
 
 def _columns(plan: RunPlan) -> str:
     columns: dict[Container, str] = {
-        "webdataset": f"`{plan.image_format}`, `txt` (the prompt), `json`",
+        "webdataset": f"`{plan.image_format}`, `txt` (the prompt, as far as the model saw it), `json`",
         "imagefolder": "`image`, `text` and the parameters",
         "files": "the rows, whose `path` names the image",
     }
@@ -115,6 +115,7 @@ def _table(plan: RunPlan, facts: DatasetFacts) -> list[str]:
         "model digest": plan.model.digest,
         "requests": str(plan.request_count),
         "images": str(facts.images),
+        **({"images whose prompt was cut": str(facts.cut)} if facts.cut else {}),
         "image format": plan.image_format + ("" if plan.quality is None else f", quality {plan.quality}"),
         "seed of the run": str(plan.seed),
         **{name: str(values) for name, values in facts.numbers.items()},

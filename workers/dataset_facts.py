@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from ddim_core.contracts.record import SUCCESS, Record
+from ddim_core.contracts.record import SUCCESS, Record, caption_of, is_cut
 
 EXAMPLES = 5
 """Prompts that a card shows."""
 VALUES_KEPT = 12
 """Of a parameter with more values than these, the card gives the range."""
 NUMBERS = ("num_inference_steps", "guidance_scale", "guidance_rescale", "eta", "width", "height")
-COLUMNS = ("status", "size_bytes", "prompt", "scheduler", *NUMBERS)
+COLUMNS = ("status", "size_bytes", "prompt", "prompt_used", "negative_prompt_used", "scheduler", *NUMBERS)
 """Of a row, all that is looked at."""
 SCHEDULER_WORDS = ("beta_schedule", "prediction_type", "timestep_spacing")
 
@@ -44,12 +44,14 @@ class DatasetFacts:
 
     images: int = 0
     failed: int = 0
+    cut: int = 0
+    """Images whose prompt or negative prompt was cut."""
     size_bytes: int = 0
     """Of the encoded images."""
     numbers: dict[str, Values] = field(default_factory=dict)
     words: dict[str, set[str]] = field(default_factory=dict)
     prompts: list[str] = field(default_factory=list)
-    """The first few different ones."""
+    """The first few different ones, as they were seen."""
     _schedulers: set[str] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
@@ -62,8 +64,9 @@ class DatasetFacts:
         for name in NUMBERS:
             value = getattr(record, name)
             self.numbers.setdefault(name, Values(value, value)).add(value)
-        if len(self.prompts) < EXAMPLES and record.prompt not in self.prompts:
-            self.prompts.append(record.prompt)
+        self.cut += is_cut(record)
+        if len(self.prompts) < EXAMPLES and (caption := caption_of(record)) not in self.prompts:
+            self.prompts.append(caption)
         self._add_scheduler(record.scheduler)
 
     def _add_scheduler(self, text: str) -> None:

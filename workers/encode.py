@@ -14,7 +14,7 @@ from PIL import Image, features
 from PIL import __version__ as pillow_version
 
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
-from ddim_core.contracts.record import Record
+from ddim_core.contracts.record import Record, caption_of, metadata_text
 from ddim_core.errors import SampleError
 
 # All that encoders can be told is fixed, so that the same pixels are the same file.
@@ -56,6 +56,8 @@ _SAMPLE_FIELDS = (
     "size_bytes",
     "sha256",
 )
+_CLASS_FIELDS = ("class_label",)
+_TEXT_FIELDS = ("prompt_tokens", "negative_prompt_tokens", "long_prompts", "windows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,27 +103,37 @@ def encoder_versions(image_format: ImageFormat) -> dict[str, str]:
     return {"pillow": pillow_version, own_name: features.version(name) or "unknown"}
 
 
-def encode_shard(samples: Iterable[ShardSample]) -> bytes:
-    """Return a tar file with three adjacent members a sample: the image, ``key.txt`` (the prompt) and ``key.json``."""
+def encode_shard(samples: Iterable[ShardSample], *, tells_of_texts: bool = True) -> bytes:
+    """Return a tar file with three adjacent members a sample: the image, ``key.txt`` (its caption) and ``key.json``.
+
+    The caption is what the model saw of the prompt. ``tells_of_texts``: as for ``encode_sample_json``.
+    """
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample in samples:
             record = sample.record
             _add(tar, f"{record.key}.{record.format}", sample.image)
-            _add(tar, f"{record.key}.txt", record.prompt.encode())
-            _add(tar, f"{record.key}.json", encode_sample_json(record))
+            _add(tar, f"{record.key}.txt", caption_of(record).encode())
+            _add(tar, f"{record.key}.json", encode_sample_json(record, tells_of_texts=tells_of_texts))
     return sink.getvalue()
 
 
-def encode_sample_json(record: Record) -> bytes:
+def encode_sample_json(record: Record, *, tells_of_texts: bool = True) -> bytes:
     """Return what a shard says of an image: the same keys with the same types in every sample, and never null.
 
-    A model draws classes or it does not, so either all samples of a run have a class label or none.
+    A model draws classes or it does not, so either all samples of a run have a class label or none. It is the same with
+    what was seen of the prompts, which a run of an earlier version never tells of.
 
     Who made it, when and how fast is left to the manifest part, so that another worker writes the same shard.
     """
-    names = _SAMPLE_FIELDS if record.class_label is None else (*_SAMPLE_FIELDS, "class_label")
-    return json.dumps({name: getattr(record, name) for name in names}, ensure_ascii=False).encode()
+    names = _SAMPLE_FIELDS if record.class_label is None else (*_SAMPLE_FIELDS, *_CLASS_FIELDS)
+    fields = {name: getattr(record, name) for name in names} | {"metadata": metadata_text(record.metadata)}
+    if tells_of_texts and record.prompt_tokens is not None:
+        fields |= {name: getattr(record, name) for name in _TEXT_FIELDS}
+        for name in ("prompt", "negative_prompt"):
+            used = getattr(record, f"{name}_used")
+            fields[f"{name}_used"] = getattr(record, name) if used is None else used
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -150,6 +150,7 @@ class Contents:
             generation=plan.generation,
             images=self.images,
             failed=self.failed,
+            cut=self.facts.cut,
             chunks=self.chunks,
             model=plan.model.name,
             model_digest=plan.model.digest,

@@ -7,16 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from ddim_core.errors import HostError
-from workers.devices import find_chips, look_around
-from workers.npu_smi import HEALTHY
+from workers.host import look_around
+from workers.npu_smi import HEALTHY, UNKNOWN
 
 log = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 60.0
 LOOKS = 2
 """An NPU that is bad twice in a row is taken out of service: a reset shows as Alarm for a moment."""
-_UNKNOWN = "UNKNOWN"
-"""``npu-smi`` did not say; a process that hangs with the driver is found by its own standstill."""
 
 
 def npu_health() -> dict[str, str]:
@@ -25,9 +23,8 @@ def npu_health() -> dict[str, str]:
     Raises:
         HostError: ``npu-smi`` fails or hangs.
     """
-    chips = find_chips()
-    health = look_around(chips, (0,)).health or {}
-    return {f"npu:{chip.logic_id}": health.get(chip.npu_id, _UNKNOWN) for chip in chips}
+    host = look_around()
+    return {f"npu:{chip.logic_id}": host.health_of(chip) for chip in host.chips}
 
 
 class HealthWatch:
@@ -53,5 +50,6 @@ class HealthWatch:
             log.warning("the health of NPUs cannot be read", extra={"action": "health_unknown", "error": str(exc)})
             return
         for label, state in health.items():
-            self._bad[label] = 0 if state in HEALTHY else self._bad[label] + (state != _UNKNOWN)
+            # UNKNOWN is neither: a process that hangs with its driver is found by its own standstill.
+            self._bad[label] = 0 if state in HEALTHY else self._bad[label] + (state != UNKNOWN)
         self.unfit = {label: health[label] for label, times in self._bad.items() if times >= LOOKS and label in health}

@@ -8,17 +8,20 @@ import importlib.util
 import json
 import logging
 import platform
+import re
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+from ddim_core.checkpoints import describe, resolve
+from ddim_core.checkpoints.folder import PACKAGED
+from ddim_core.checkpoints.prompts import prompt_reader
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import HostError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.version import __version__
-from workers.checkpoints import Checkpoints
+from workers.checkpoints import Checkpoints, Located
 from workers.samplers import Load, LoadedSampler, SamplerFacts, Samplers
 from workers.settings import Device, SamplerSettings
 from workers.simulated import SimulatedSampler
@@ -26,24 +29,28 @@ from workers.simulated import SimulatedSampler
 log = logging.getLogger(__name__)
 
 SIMULATED_SLOTS = 4
+_NEVER_SHOWN = re.compile(r"310P|910(A|B?Pro|PremiumA)", re.IGNORECASE)
+"""Chips whose FlashAttention the vendor's pages exclude, and on which nobody has shown this program."""
 
 
-def make_finder(settings: SamplerSettings) -> Callable[[ModelRef], Load]:
+def make_finder(settings: SamplerSettings, checkpoints: Checkpoints | None = None) -> Callable[[ModelRef], Load]:
     """Return what finds a checkpoint for the device of ``settings``, and gives what will load it.
+
+    ``checkpoints`` are those of ``settings``, where somebody else looks at them, too.
 
     Raises:
         HostError: The device needs MindSpore, and it is not installed.
     """
     if settings.device.kind == "sim":
-        return lambda _: partial(load_simulated, settings)
+        return lambda model: partial(load_simulated, settings, model)
     missing = [name for name in ("mindspore", "mindone") if importlib.util.find_spec(name) is None]
     if missing:
         raise HostError(f"{' and '.join(missing)} must be installed to sample: pip install 'ddim-fleet[worker]'")
-    checkpoints = Checkpoints(settings.models)
-    return lambda model: partial(load_mindspore, settings, checkpoints.find(model))
+    known = checkpoints or Checkpoints(settings.models)
+    return lambda model: partial(load_mindspore, settings, known.locate(model))
 
 
-def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
+def warm_up(samplers: Samplers, settings: SamplerSettings, checkpoints: Checkpoints) -> None:
     """Load the only checkpoint there is before the first chunk comes; where there are several, the first chunk chooses.
 
     Raises:
@@ -51,14 +58,17 @@ def warm_up(samplers: Samplers, settings: SamplerSettings) -> None:
     """
     if settings.device.kind == "sim":
         return
-    only = Checkpoints(settings.models).only()
+    only = checkpoints.only()
     if only is not None:
         with samplers.use(only):
             pass
 
 
-def load_simulated(settings: SamplerSettings) -> LoadedSampler:
-    """Return a simulated sampler, which needs no checkpoint and takes every one for present."""
+def load_simulated(settings: SamplerSettings, model: ModelRef | None = None) -> LoadedSampler:
+    """Return a simulated sampler, which needs no checkpoint and takes every one for present.
+
+    It counts the tokens of prompts for a packaged one alone.
+    """
     slots = settings.slots or SIMULATED_SLOTS
     sampler = SimulatedSampler(slots=slots, step_ms=settings.device.step_ms)
     facts = SamplerFacts(
@@ -68,11 +78,12 @@ def load_simulated(settings: SamplerSettings) -> LoadedSampler:
         dtype="none",
         versions=_versions(),
     )
-    return LoadedSampler(sampler, facts)
+    packaged = model is not None and model.name in PACKAGED
+    return LoadedSampler(sampler, facts, prompt_reader(describe(resolve(model.name))) if model and packaged else None)
 
 
-def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
-    """Return the sampling service of the checkpoint in ``folder``, with its graphs compiled.
+def load_mindspore(settings: SamplerSettings, located: Located) -> LoadedSampler:
+    """Return the sampling service of a checkpoint on this host, with its graphs compiled.
 
     Raises:
         CheckpointError: The checkpoint cannot be loaded.
@@ -81,11 +92,13 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
     """
     device = settings.device
     told = SamplingSettings(
-        folder,
+        located.folder,
+        variant=located.variant,
         device=_mindspore_name(device),
         cpu_threads=len(device.cores) or None,
         sizes=tuple(map(Size.parse, settings.sizes)),
         memory_limit_bytes=settings.memory_limit_bytes,
+        flash_attention=flash_attention(device),
     )
     if settings.slots is not None:
         told = dataclasses.replace(told, slots=settings.slots)
@@ -101,7 +114,16 @@ def load_mindspore(settings: SamplerSettings, folder: Path) -> LoadedSampler:
         decode_batch=told.decode_batch,
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
-    return LoadedSampler(service, facts)
+    return LoadedSampler(service, facts, prompt_reader(describe(*located)))
+
+
+def flash_attention(device: Device) -> str:
+    """Return whether a device may use FlashAttention, as ``SamplingSettings`` says it; a doubtful chip is named."""
+    if device.kind != "npu" or not _NEVER_SHOWN.search(device.name):
+        return "auto"
+    extra = {"action": "doubtful_chip", "device": device.label, "chip": device.name, "flash_attention": "off"}
+    log.warning("nobody has shown this program on this chip; FlashAttention is switched off", extra=extra)
+    return "off"
 
 
 def _mindspore_name(device: Device) -> str:

@@ -19,6 +19,7 @@ from ddim_core.errors import DeviceError, FleetError, LimitExceededError, OutOfM
 from ddim_core.storage.image_names import image_path
 from ddim_core.storage.run_folder import RunFolder, file_entry, latents_path, shard_path
 from workers.encode import encode_image, encode_latents
+from workers.long_prompts import refuse_too_long
 from workers.on_device import OnDevice
 from workers.pictures import with_picture
 from workers.records import Made, RecordMaker
@@ -108,6 +109,7 @@ class ChunkMaker:
         made: Future[Made] = Future()
         try:
             self._refuse_beyond_limits(item)
+            refuse_too_long(item.spec, self.loaded.prompts)
             item = item.model_copy(update={"spec": with_picture(item.spec, self._read)})
             sampled = self.loaded.sampler.submit(item.spec)
         except FleetError as exc:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ddim_core.contracts.manifest import FileEntry
-from ddim_core.contracts.record import RECORD_SCHEMA, SUCCESS
+from ddim_core.contracts.record import RECORD_SCHEMA, SUCCESS, caption_of
 from ddim_core.storage.run_folder import RunFolder, file_entry
 
 METADATA = "images/metadata.parquet"
@@ -20,7 +20,13 @@ ROWS_IN_MEMORY = 10_000
 _AS_IN_THE_PARTS = (
     "key",
     "custom_id",
+    "prompt",
     "negative_prompt",
+    "negative_prompt_used",
+    "prompt_tokens",
+    "negative_prompt_tokens",
+    "long_prompts",
+    "windows",
     "class_label",
     "kind",
     "frame",
@@ -40,7 +46,8 @@ _AS_IN_THE_PARTS = (
     "source",
     "reconstruction_error",
 )
-# The loader finds a row's image by ``file_name``, relative to the table; ``text`` is what captions are called.
+# The loader finds a row's image by ``file_name``, relative to the table; ``text`` is what captions are called, and what
+# the model saw of the prompt.
 _SCHEMA = pa.schema(
     [
         pa.field("file_name", pa.string(), nullable=False),
@@ -53,7 +60,7 @@ _SCHEMA = pa.schema(
 class MetadataTable:
     """Takes a run's rows in the order of their keys, and becomes the file."""
 
-    columns = ("status", "path", "prompt", *_AS_IN_THE_PARTS)
+    columns = ("status", "path", "prompt_used", *_AS_IN_THE_PARTS)
 
     def __init__(self) -> None:
         """Begin an empty table."""
@@ -68,7 +75,7 @@ class MetadataTable:
             return
         name = PurePosixPath(str(row.path)).relative_to("images").as_posix()
         columns = {column: getattr(row, column) for column in _AS_IN_THE_PARTS}
-        self._rows.append({"file_name": name, "text": row.prompt, **columns})
+        self._rows.append({"file_name": name, "text": caption_of(row), **columns})
         if len(self._rows) == ROWS_IN_MEMORY:
             self._flush()
 

@@ -64,7 +64,7 @@ def metrics_of(report: WorkerReport) -> list[Metric]:
             report.graphs_since_warm_up,
         ),
         Metric(
-            "ddim_fleet_bucket_slots", "gauge", "Images of a size, WIDTHxHEIGHT, that are denoised at once.",
+            "ddim_fleet_bucket_slots", "gauge", "Images denoised at once: of a size, such as 512x512, or 512x512/2w.",
             {(("size", size),): slots for size, slots in report.slots.items()},
         ),
         one(

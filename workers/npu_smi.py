@@ -10,14 +10,20 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ddim_core.errors import HostError
 
 TIMEOUT_S = 20.0
+"""For one question."""
+ROUND_S = 30.0
+"""For all questions of one round: a host with sixteen dies and a slow driver must not keep a supervisor for minutes."""
 HEALTHY = ("OK", "Warning")
 """Health with which a chip is given work unasked; the others are Alarm, Critical, UNKNOWN."""
+UNKNOWN = "UNKNOWN"
+"""Health that could not be read: an older ``npu-smi``, or one that a user in a container may not ask."""
 
 _USAGE = re.compile(r"(\d+)\s*/\s*(\d+)")
 
@@ -30,6 +36,11 @@ class Chip:
     chip_id: int
     logic_id: int
     name: str
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its card and its die on the card, as ``npu-smi`` numbers them."""
+        return self.npu_id, self.chip_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,37 @@ class NpuProcess:
     pid: int
     name: str
     memory_mb: int
+
+
+class NpuSmi:
+    """One round of questions to ``npu-smi``: each is asked once, and all of them together have ``ROUND_S``."""
+
+    def __init__(self, round_s: float = ROUND_S) -> None:
+        """Begin the round: its time runs from now."""
+        self._ends_s = time.monotonic() + round_s
+        self._answers: dict[tuple[str, ...], str | HostError] = {}
+
+    def ask(self, *arguments: str) -> str:
+        """Return what ``npu-smi`` prints, or printed when it was asked the same before.
+
+        Raises:
+            HostError: It is missing, failed, or did not answer in time, now or before.
+        """
+        if arguments not in self._answers:
+            try:
+                self._answers[arguments] = run_npu_smi(*arguments, timeout_s=self._time_left_s(arguments))
+            except HostError as exc:
+                self._answers[arguments] = exc
+        answer = self._answers[arguments]
+        if isinstance(answer, HostError):
+            raise answer
+        return answer
+
+    def _time_left_s(self, arguments: tuple[str, ...]) -> float:
+        left_s = self._ends_s - time.monotonic()
+        if left_s <= 0:
+            raise HostError(f"npu-smi {' '.join(arguments)} was not asked: the questions before it took all the time")
+        return min(TIMEOUT_S, left_s)
 
 
 def is_installed() -> bool:
@@ -95,12 +137,12 @@ def parse_mapping(text: str) -> list[Chip]:
 
 
 def parse_health(text: str) -> str:
-    """Return the status of ``npu-smi info -t health -i N``, or UNKNOWN."""
+    """Return the status of ``npu-smi info -t health -i CARD [-c DIE]``, or UNKNOWN."""
     for line in text.splitlines():
         name, colon, value = line.partition(":")
         if colon and name.strip().lower().startswith("health"):
-            return value.strip() or "UNKNOWN"
-    return "UNKNOWN"
+            return value.strip() or UNKNOWN
+    return UNKNOWN
 
 
 def parse_topology(text: str) -> dict[int, tuple[int, ...]]:

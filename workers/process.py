@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -16,14 +15,15 @@ from celery.platforms import SecurityWarning
 from celery.worker import state as celery_state
 from pydantic import ValidationError
 
-from ddim_core.broker_url import secrets_of
+from ddim_core.broker_url import secrets_of, shown_broker
 from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import DeadlineExceededError, FleetError, HostError, InputError, RunNotFoundError, StorageError
-from ddim_core.hiding import public_url
 from workers.board import Board
+from workers.checkpoints import Checkpoints
 from workers.chunk import ChunkWorker
 from workers.draining import GIVE_BACK_SIGNAL, Drain
 from workers.finish import Finisher
+from workers.known import KnownCheckpoints
 from workers.lease import Leases, release_all
 from workers.loading import make_finder, warm_up
 from workers.logs import set_up_logging
@@ -63,11 +63,13 @@ class WorkerProcess:
         self._ends_to_restart = False
         self._drain = Drain(settings.drain_timeout_s, stop_taking=self._stop_taking, give_back=self._give_back)
         self._loads = False
-        self.worker_id = settings.device.worker_id(os.getpid())
+        self.worker_id = settings.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
         self._runs = Runs()
-        self._samplers = Samplers(make_finder(settings))
+        self._checkpoints = Checkpoints(settings.models)
+        self._known = KnownCheckpoints(self._checkpoints)
+        self._samplers = Samplers(make_finder(settings, self._checkpoints))
         self._encoders = ThreadPoolExecutor(settings.chunks_in_flight, thread_name_prefix="encode")
         self._finisher = Finisher(self._board, self._leases, self._runs)
         self._app = make_app(settings)
@@ -114,10 +116,12 @@ class WorkerProcess:
             self.worker_id,
             self._settings.device.label,
             self._meter,
+            host=self._settings.host,
             chunks=self._leases.chunks,
             samplers=self._samplers,
             troubles=self._stores.lines,
             limits=self._settings.limits,
+            checkpoints=lambda: self._known.latest,
         )
 
     def _make_metrics(self) -> MetricsServer | None:
@@ -135,6 +139,7 @@ class WorkerProcess:
             HostError: This host cannot run the device.
             CheckpointError: The packaged checkpoint cannot be used.
         """
+        self._known.start()
         self._presence.start()
         if self._metrics is not None:
             self._metrics.start()
@@ -152,7 +157,7 @@ class WorkerProcess:
 
     def _warm_up(self) -> None:
         self._loads = True
-        warm_up(self._samplers, self._settings)
+        warm_up(self._samplers, self._settings, self._checkpoints)
         self._loads = False
 
     def _consume(self) -> int:
@@ -161,7 +166,7 @@ class WorkerProcess:
         # Celery advises against root because of pickled messages; they are refused here, and containers often run so.
         warnings.filterwarnings("ignore", category=SecurityWarning)
         worker = self._app.Worker(
-            hostname=f"{self._settings.device.label}-{os.getpid()}@{socket.gethostname()}",
+            hostname=f"{self._settings.device.label}-{os.getpid()}@{self._settings.host}",
             pool="threads",
             concurrency=self._settings.chunks_in_flight,
             queues=queues_of(self._settings.queue),
@@ -237,7 +242,7 @@ class WorkerProcess:
         for number in (signal.SIGTERM, signal.SIGINT, GIVE_BACK_SIGNAL):
             signal.signal(number, self._drain.on_signal)
         self._presence.say("ready")
-        broker = public_url(self._settings.broker_url)
+        broker = shown_broker(self._settings.broker_url)
         line = f"{self._settings.device.label} is ready, pid {os.getpid()}, queue {self._settings.queue} at {broker}"
         print(line, flush=True)  # noqa: T201 - the command's own output
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from ddim_core.checkpoints.prompts import PromptReader
 from ddim_core.contracts.image_encoding import ImageFormat
 from ddim_core.contracts.manifest import FileEntry
 from ddim_core.contracts.plan import ChunkItem, RunPlan
@@ -20,6 +21,7 @@ from ddim_core.errors import code_of
 from ddim_core.hiding import without_secrets
 from ddim_core.schedule import ScheduleConfig
 from workers.encode import encoder_versions
+from workers.long_prompts import text_columns
 from workers.samplers import SamplerFacts
 
 MAX_MESSAGE_CHARS = 1000
@@ -44,6 +46,8 @@ class RecordMaker:
     attempts: int
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What no row shall show, whatever an error quotes."""
+    prompts: PromptReader | None = None
+    """What tells how long prompts are, where that is known."""
 
     def success(
         self, item: ChunkItem, data: bytes, path: str, image: SampledImage, latents: FileEntry | None = None
@@ -87,6 +91,7 @@ class RecordMaker:
             "prompt": item.spec.prompt,
             "negative_prompt": item.spec.negative_prompt,
             "class_label": item.spec.class_label,
+            **text_columns(item.spec, self.prompts),
             **way_columns(item.spec),
             "frame": 0 if item.request.special is None else item.image,
             "frames": 1 if item.request.special is None else item.request.image_count,
@@ -99,7 +104,7 @@ class RecordMaker:
             "height": item.spec.height,
             "width": item.spec.width,
             "scheduler": _schedule_json(item.spec.schedule),
-            "metadata": json.dumps(item.request.metadata, ensure_ascii=False, sort_keys=True),
+            "metadata": item.request.metadata,
             "model": self.plan.model.name,
             "model_digest": self.plan.model.digest,
             "format": self.plan.image_format,
@@ -127,7 +132,7 @@ def _inversion(item: ChunkItem, image: SampledImage, latents: FileEntry | None) 
 
 @lru_cache(maxsize=256)
 def _schedule_json(schedule: ScheduleConfig) -> str:
-    return json.dumps(asdict(schedule), sort_keys=True)
+    return json.dumps(schedule.to_mapping(), sort_keys=True)
 
 
 @lru_cache(maxsize=16)

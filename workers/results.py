@@ -28,7 +28,18 @@ class ResultLines:
     Their bytes follow from the rows and the plan; of the rows, one request's are in memory.
     """
 
-    columns = ("key", "custom_id", "request_index", "image", "status", "error_code", "error_message", "path", "sha256")
+    columns = (
+        "key",
+        "custom_id",
+        "request_index",
+        "image",
+        "status",
+        "error_code",
+        "error_message",
+        "path",
+        "sha256",
+        "prompt_used",
+    )
 
     def __init__(self, plan: RunPlan) -> None:
         """Begin with no line; ``created`` is when the run was planned, the one time that no worker has a part in."""
@@ -73,8 +84,13 @@ class ResultLines:
         self._lines[RESULTS if made else ERRORS].add(line)
 
     def _response(self, name: str, made: list[Any]) -> dict[str, Any]:
-        data = [{"image": row.image, "key": row.key, "path": row.path, "sha256": row.sha256} for row in made]
+        data = [_image(row) for row in made]
         return {"status_code": 200, "request_id": f"req_{name}", "body": {"created": self._created, "data": data}}
+
+
+def _image(row: Any) -> dict[str, Any]:
+    image = {"image": row.image, "key": row.key, "path": row.path, "sha256": row.sha256}
+    return image if row.prompt_used is None else {**image, "revised_prompt": row.prompt_used}
 
 
 def _error(rows: list[Any]) -> dict[str, str] | None:

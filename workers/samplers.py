@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ddim_core.checkpoints.prompts import PromptReader
 from ddim_core.contracts.limits import NO_LIMITS, Limits
 from ddim_core.contracts.plan import ModelRef, RunPlan
-from ddim_core.contracts.sample import Counters, Sampler, Size
+from ddim_core.contracts.sample import Counters, Sampler
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class LoadedSampler:
 
     sampler: Sampler
     facts: SamplerFacts
+    prompts: PromptReader | None = None
+    """What tells how long prompts are to its checkpoint; None where it takes none, or nobody has the checkpoint."""
 
 
 Load: TypeAlias = Callable[[], LoadedSampler]
@@ -99,8 +102,8 @@ class Samplers:
             DeviceError: The device failed.
         """
         with self._warm_up():
-            sizes = [size for size in map(Size.parse, plan.sizes) if limits.allows_size(size)]
-            loaded.sampler.prepare(sizes, thresholding=plan.thresholding, inverting=plan.inverting)
+            shapes = [shape for shape in plan.batch_shapes if limits.allows_size(shape.size)]
+            loaded.sampler.prepare(shapes, thresholding=plan.thresholding, inverting=plan.inverting)
 
     def counters(self) -> Counters:
         """Return what the sampler that is loaded has done; it stands still when its device hangs."""
@@ -164,6 +167,10 @@ class Samplers:
 
 def _timed(load: Load, model: ModelRef) -> LoadedSampler:
     began = time.monotonic()
+    log.info(
+        "a checkpoint is being loaded, and its graphs compiled, which takes from half a minute to some minutes",
+        extra={"action": "checkpoint_loading", "model": model.name},
+    )
     loaded = load()
     log.info(
         "a checkpoint is ready",

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, Counters, SampledImage, SampleSpec
 from ddim_core.errors import (
     DeadlineExceededError,
     DeviceError,
@@ -76,13 +76,13 @@ class SimulatedSampler:
         self._steps = 0
         self._images = 0
         self._busy_slot_steps = 0
-        self._sizes: set[Size] = set()
+        self._shapes: set[BatchShape] = set()
         self._thread = threading.Thread(target=self._run, name="simulated-device", daemon=True)
         self._thread.start()
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
-        """Remember the sizes; there is nothing to compile."""
-        self._sizes |= set(sizes)
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool = False, inverting: bool = False) -> None:
+        """Remember the shapes; there is nothing to compile."""
+        self._shapes |= set(shapes)
 
     def submit(self, spec: SampleSpec, deadline_s: float | None = None) -> Future[SampledImage]:
         """Queue one sample; blocks while as many as four batches wait."""
@@ -92,12 +92,12 @@ class SimulatedSampler:
         return image
 
     def counters(self) -> Counters:
-        """Return the steps and images so far; sizes share a batch here."""
+        """Return the steps and images so far; shapes share a batch here."""
         return Counters(
             images=self._images,
             steps=self._steps,
             full_steps=self._busy_slot_steps / self._slots,
-            slots={str(size): self._slots for size in sorted(self._sizes)},
+            slots={str(shape): self._slots for shape in sorted(self._shapes)},
         )
 
     def close(self, *, drain: bool = True) -> None:
@@ -160,8 +160,7 @@ class SimulatedSampler:
 
 def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     """Return the picture of a request: eight by eight blocks of colour from its hash, shape [height, width, 3]."""
-    digest = hashlib.sha256(repr(spec).encode()).digest()
-    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[:8], "big")))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(_digest(spec)[:8], "big")))
     if spec.prompt.startswith(NOISE_PROMPT):
         return stream.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8)
     blocks = stream.integers(0, 256, (8, 8, 3))
@@ -171,10 +170,22 @@ def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
     return picture
 
 
+def _digest(spec: SampleSpec) -> bytes:
+    """Return the hash of what a picture is made from: of fields that earlier versions did not have, where used alone.
+
+    So what was asked for before looks as it did.
+    """
+    text = repr(spec)
+    if spec.windows == 1:
+        text = text.replace(f", long_prompts={spec.long_prompts!r}, windows={spec.windows!r}", "")
+    if spec.schedule.variance == "ddim":
+        text = text.replace(f", variance={spec.schedule.variance!r}", "")
+    return hashlib.sha256(text.encode()).digest()
+
+
 def _latents(spec: SampleSpec) -> npt.NDArray[np.float32]:
     """Return noise from the request's hash, of the shape that Stable Diffusion's latents have."""
-    digest = hashlib.sha256(repr(spec).encode()).digest()
-    stream = np.random.Generator(np.random.Philox(int.from_bytes(digest[8:16], "big")))
+    stream = np.random.Generator(np.random.Philox(int.from_bytes(_digest(spec)[8:16], "big")))
     return stream.standard_normal((4, spec.height // 8, spec.width // 8), dtype=np.float32)
 
 
@@ -210,8 +221,7 @@ def _error_of(spec: SampleSpec) -> FleetError | None:
     if spec.prompt.startswith(NAN_PROMPT):
         return NotFiniteError("the image must be made of numbers, got NaN or infinity")
     if spec.prompt.startswith(OOM_PROMPT):
-        size = Size(spec.height, spec.width)
-        return OutOfMemoryError(f"the device must have memory for one image of {size}, and it has not")
+        return OutOfMemoryError(f"the device must have memory for one image of {spec.batch_shape}, and it has not")
     return None
 
 

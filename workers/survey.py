@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ddim_core.errors import HostError
 from ddim_core.sampling.fused.library import find_library
 from workers import npu_smi
-from workers.devices import choose_devices, find_chips, has_npus, look_around
+from workers.devices import auto_devices
+from workers.host import Host, look_around
 from workers.npu_smi import Usage
 
 
 def survey() -> dict[str, Any]:
-    """Return the devices that ``--devices auto`` would serve, all NPUs with their load, and what went wrong."""
-    found: dict[str, Any] = {"npu_smi": npu_smi.is_installed(), "cores": len(os.sched_getaffinity(0)), "error": None}
+    """Return the devices that ``--devices auto`` would serve, all NPUs with their load, and what went wrong.
+
+    ``trouble`` is what could not be read of NPUs that are served all the same.
+    """
+    found: dict[str, Any] = {"npu_smi": npu_smi.is_installed(), "cores": len(os.sched_getaffinity(0))}
+    found |= {"error": None, "trouble": None}
     try:
-        npus = _npus() if has_npus() else []
-        chosen = [device.label for device in choose_devices("auto")]
+        host = look_around()
+        npus = _npus(host)
     except HostError as exc:
         return {**found, "error": str(exc), "devices": []}
+    try:
+        chosen = [device.label for device in auto_devices(host)]
+    except HostError as exc:  # all are sick
+        return {**found, "error": str(exc), "devices": [{**npu, "chosen": False} for npu in npus]}
     others = [_entry(label, label in chosen) for label in chosen if not label.startswith("npu:")]
     if others:
         library = find_library()
         found |= {"kernels": library.kernels, "kernels_found": str(library), "kernels_missing": library.reason}
-    return {**found, "devices": [{**npu, "chosen": npu["device"] in chosen} for npu in npus] + others}
+    devices = [{**npu, "chosen": npu["device"] in chosen} for npu in npus] + others
+    return {**found, "trouble": host.trouble, "devices": devices}
 
 
-def _npus() -> list[dict[str, Any]]:
-    chips = find_chips()
-    host = look_around(chips, tuple(sorted(os.sched_getaffinity(0))))
-    text = npu_smi.run_npu_smi("info") if npu_smi.is_installed() else ""
-    usages = {(usage.npu_id, usage.chip_id): usage for usage in npu_smi.parse_usage(text)}
-    processes = npu_smi.parse_processes(text)
+def check(found: Mapping[str, Any]) -> None:
+    """Make sure that an NPU would be served which is not known to be sick.
+
+    Raises:
+        HostError: None would; it says why.
+    """
+    if found["error"]:
+        raise HostError(found["error"])
+    if not any(device["kind"] == "npu" and device["chosen"] for device in found["devices"]):
+        reason = found["trouble"] or "there is neither npu-smi on the PATH nor a device file /dev/davinciN"
+        raise HostError(f"an NPU must be here to be served, got none: {reason}")
+
+
+def _npus(host: Host) -> list[dict[str, Any]]:
+    usages = {(usage.npu_id, usage.chip_id): usage for usage in npu_smi.parse_usage(host.table)}
+    processes = npu_smi.parse_processes(host.table)
     return [
         {
             "device": f"npu:{chip.logic_id}",
             "kind": "npu",
             "name": chip.name,
-            "health": (host.health or {}).get(chip.npu_id, "UNKNOWN"),
-            **_load(usages.get((chip.npu_id, chip.chip_id))),
+            "health": host.health_of(chip),
+            **_load(usages.get(chip.place)),
             "processes": [
                 {"pid": process.pid, "name": process.name, "memory_mb": process.memory_mb}
                 for process in processes
-                if (process.npu_id, process.chip_id) == (chip.npu_id, chip.chip_id)
+                if (process.npu_id, process.chip_id) == chip.place
             ],
         }
-        for chip in chips
+        for chip in host.chips
     ]
 
 

@@ -6,18 +6,33 @@ either, so that whoever has read the first few of them needs to look for the nex
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ddim_core.contracts.lean import Lean
 from ddim_core.contracts.moment import Moment
-from ddim_core.contracts.sample import MAX_SIZES, SizeName
+from ddim_core.contracts.sample import MAX_SIZES, BatchShape, Size, SizeName
 
 
-class Extension(BaseModel):
+class WindowedSize(BaseModel):
+    """A size of which images have prompts of more than one window of the text encoder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: SizeName
+    windows: int = Field(ge=2)
+
+    def shape(self) -> BatchShape:
+        """Return what graphs it takes."""
+        return BatchShape(Size.parse(self.size), self.windows)
+
+
+class Extension(Lean):
     """More requests, in chunks after those that the run had."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    added_later: ClassVar[frozenset[str]] = frozenset({"windowed", "cut_images"})
 
     kind: Literal["extension"] = "extension"
     version: Literal[1] = 1
@@ -32,7 +47,9 @@ class Extension(BaseModel):
     sizes: tuple[SizeName, ...] = Field(default=(), max_length=MAX_SIZES)
     thresholding: bool = False
     inverting: bool = False
-    """These three as in the plan, of the new requests."""
+    windowed: tuple[WindowedSize, ...] = Field(default=(), max_length=MAX_SIZES)
+    cut_images: int = Field(default=0, ge=0)
+    """These five as in the plan, of the new requests."""
 
 
 class RetryOrder(BaseModel):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ddim_core.contracts.lean import Lean
 from ddim_core.contracts.moment import Moment
 
 
@@ -19,14 +20,17 @@ class FileEntry(BaseModel):
     sha256: str
 
 
-class ChunkStats(BaseModel):
+class ChunkStats(Lean):
     """``parts/00000_stats.json``: what a chunk came to; the manifest is added up from these."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    added_later: ClassVar[frozenset[str]] = frozenset({"cut"})
 
     chunk: int
     images: int
     failed: int
+    cut: int = 0
+    """Images among them whose prompt or negative prompt was cut to what the text encoder takes."""
     attempts: int
     seconds: float
     """Wall time from taking the chunk to committing it."""
@@ -38,10 +42,11 @@ class ChunkStats(BaseModel):
     """The shard (absent if no image was made) or images, then the part."""
 
 
-class ManifestTotals(BaseModel):
+class ManifestTotals(Lean):
     """What a run came to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    added_later: ClassVar[frozenset[str]] = frozenset({"cut"})
 
     version: Literal[1] = 1
     run_id: str
@@ -49,6 +54,8 @@ class ManifestTotals(BaseModel):
     """Of the plan that it holds for: one with more changes is not whole yet."""
     images: int
     failed: int
+    cut: int = 0
+    """As in the totals of its chunks."""
     chunks: int
     model: str
     model_digest: str

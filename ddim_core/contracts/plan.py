@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ddim_core.contracts.changes import Change, Extension, RetryOrder
+from ddim_core.contracts.changes import Change, Extension, RetryOrder, WindowedSize
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
 from ddim_core.contracts.kinds import INPUT
+from ddim_core.contracts.lean import Lean
+from ddim_core.contracts.long_prompts import MODES, LongPrompts
 from ddim_core.contracts.moment import Moment
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import MAX_SIZES, BatchShape, SampleSpec, Size, SizeName
@@ -26,6 +28,12 @@ Container = Literal["webdataset", "imagefolder", "files"]
 Priority = Literal["low", "normal", "high"]
 """Whose chunks workers take first."""
 
+NAMES = "request names"
+"""In a plan's versions: the rule by which requests are named that stand in one line. Plans of 0.1.0 have none."""
+_SEPARATORS = {"": "/", "2": "-"}
+"""By version of that rule: what stands between the line's id and the request's number. File names take no slash."""
+NAMES_VERSION = "2"
+
 
 class ModelRef(BaseModel):
     """Which checkpoint a run is sampled from: a name or path that workers resolve, and its digest."""
@@ -36,16 +44,23 @@ class ModelRef(BaseModel):
     digest: str
     scheduler: dict[str, Any]
     """The checkpoint's own scheduler config, as ``ScheduleConfig`` fields."""
+    variant: str | None = None
+    """Of its weights, such as ``fp16``; None: the plain ones. The digest is that of this variant."""
+
+    @model_serializer(mode="wrap")
+    def _older_versions_know_no_variant(self, to_dict: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in to_dict(self).items() if name != "variant" or value is not None}
 
     def schedule(self) -> ScheduleConfig:
         """Return the checkpoint's scheduler config, to which requests apply their overrides."""
         return ScheduleConfig.from_mapping(self.scheduler)
 
 
-class RunPlan(BaseModel):
+class RunPlan(Lean):
     """What a run is: as it was written once, before anything was queued, and what was added to it since."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    added_later: ClassVar[frozenset[str]] = frozenset({"windowed", "cut_images"})
 
     version: Literal[1] = 1
     run_id: str = Field(pattern=r"^[a-z0-9-]{8,64}$")
@@ -65,7 +80,13 @@ class RunPlan(BaseModel):
     requests_digest: str
     """sha256 over the chunk files in order: two plans with equal digest, model and seed make the same images."""
     sizes: tuple[SizeName, ...] = Field(default=(), max_length=MAX_SIZES)
-    """Of its images, the most frequent first, for workers to compile before they make one; older plans list none."""
+    """Of its images, the most frequent first, for workers to compile before they make one; older plans list none.
+
+    Those of ``windowed`` are apart."""
+    windowed: tuple[WindowedSize, ...] = Field(default=(), max_length=MAX_SIZES)
+    """Sizes of images whose prompts take more than one window of the text encoder, the most frequent first."""
+    cut_images: int = Field(default=0, ge=0)
+    """Images whose prompt or negative prompt is cut to what the text encoder takes; older plans do not know."""
     thresholding: bool = False
     """Whether an image may have dynamic thresholding, which takes a graph of its own."""
     inverting: bool = False
@@ -77,6 +98,19 @@ class RunPlan(BaseModel):
     changes: tuple[Change, ...] = Field(default=(), exclude=True)
     """What was added since ``run.json`` was written, which does not hold it; the counts above include it."""
 
+    @property
+    def name_separator(self) -> str:
+        """What stands between a line's id and the numbers of the requests that it stands for, in this run for good.
+
+        Raises:
+            InputError: A later version names them by a rule of its own.
+        """
+        version = self.versions.get(NAMES, "")
+        if version not in _SEPARATORS:
+            rule = f"{NAMES} of a run must be of version {NAMES_VERSION}, got {version!r:.80}"
+            raise InputError(f"{rule}; extend it with the version that began it, or a later one")
+        return _SEPARATORS[version]
+
     def with_change(self, change: Change) -> RunPlan:
         """Return the plan with one more change.
 
@@ -87,9 +121,10 @@ class RunPlan(BaseModel):
         if isinstance(change, Extension):
             if change.first_chunk != self.chunk_count:
                 raise ValueError(f"first_chunk must be {self.chunk_count}, got {change.first_chunk}")
-            names = ("request_count", "image_count", "chunk_count")
+            names = ("request_count", "image_count", "chunk_count", "cut_images")
             counts = {name: getattr(self, name) + getattr(change, name) for name in names}
             counts["sizes"] = tuple(dict.fromkeys((*self.sizes, *change.sizes)))[:MAX_SIZES]
+            counts["windowed"] = tuple(dict.fromkeys((*self.windowed, *change.windowed)))[:MAX_SIZES]
             counts["thresholding"] = self.thresholding or change.thresholding
             counts["inverting"] = self.inverting or change.inverting
         return self.model_copy(update={**counts, "changes": (*self.changes, change)})
@@ -97,7 +132,19 @@ class RunPlan(BaseModel):
     @property
     def batch_shapes(self) -> tuple[BatchShape, ...]:
         """What graphs its images take, the most frequent first, as far as it lists them."""
-        return tuple(BatchShape(Size.parse(size)) for size in self.sizes)
+        shapes = [BatchShape(Size.parse(size)) for size in self.sizes]
+        return (*shapes, *(windowed.shape() for windowed in self.windowed))
+
+    @property
+    def long_prompts(self) -> LongPrompts:
+        """What becomes of prompts that are too long, of requests that do not say; older plans cut them."""
+        named = self.defaults.get("long_prompts")
+        return named if named in MODES else "cut"
+
+    @property
+    def tells_of_texts(self) -> bool:
+        """Whether its images say what was seen of their prompts; those of older plans' shards go on as they began."""
+        return "long_prompts" in self.defaults
 
     @property
     def generation(self) -> int:
@@ -141,6 +188,8 @@ class PlannedRequest(BaseModel):
     """Position of the request in the run, from 0."""
     first_image: int = Field(default=0, ge=0)
     image_count: int = Field(ge=1)
+    windows: int = Field(default=1, ge=1)
+    """Of the text encoder that its prompts take in ``chunk``, the longer one of them."""
     request: Request
 
     @model_validator(mode="after")
@@ -174,7 +223,8 @@ def chunk_items(plan: RunPlan, chunk: int, lines: Iterable[PlannedRequest]) -> I
     base = plan.model.schedule()
     position = 0
     for line in lines:
-        specs = line.request.samples(base, plan.seed, line.first_image, line.image_count)
+        texts: dict[str, Any] = {"long_prompts": plan.long_prompts, "windows": line.windows}
+        specs = line.request.samples(base, plan.seed, line.first_image, line.image_count, **texts)
         for offset, spec in enumerate(specs):
             image = line.first_image + offset
             key = image_key(chunk, position)

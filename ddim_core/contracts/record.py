@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import pyarrow as pa
 
 from ddim_core.contracts.image_encoding import ImageEncoding, ImageFormat
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.contracts.start import Between, Picture, Start
 from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
@@ -34,6 +36,16 @@ class Record:
     attempts: int = 1
     prompt: str
     negative_prompt: str
+    prompt_used: str | None = None
+    """Its beginning, as far as the text encoder takes it, where it was cut; None: all of it was used."""
+    negative_prompt_used: str | None = None
+    prompt_tokens: int | None = None
+    """Of all of it, with the marks of start and end; None of a model that takes no prompts, or where nobody counted."""
+    negative_prompt_tokens: int | None = None
+    long_prompts: str = "cut"
+    """``refuse``, ``cut`` or ``chunk``: what becomes of prompts that the text encoder is too short for."""
+    windows: int = 1
+    """With ``chunk``, how many windows of the text encoder both prompts fill."""
     class_label: int | None = None
     """Of a model that draws classes; None of any other."""
     kind: str = "image"
@@ -59,8 +71,8 @@ class Record:
     width: int
     scheduler: str
     """The whole ``ScheduleConfig`` as JSON."""
-    metadata: str
-    """The request's ``metadata`` as JSON."""
+    metadata: Mapping[str, str]
+    """The request's own; a part holds it as JSON, see ``metadata_text``."""
     model: str
     model_digest: str
     format: str
@@ -95,7 +107,7 @@ class Record:
     """From admission to the decoded image."""
 
 
-_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "Mapping[str, str]": pa.string()}
 
 
 def _arrow_field(name: str, annotation: str) -> pa.Field[Any]:
@@ -103,13 +115,61 @@ def _arrow_field(name: str, annotation: str) -> pa.Field[Any]:
     return pa.field(name, _TYPES[kind], nullable=bool(optional))
 
 
+ADDED_LATER: frozenset[str] = frozenset(
+    {
+        "error_code",
+        "prompt_used",
+        "negative_prompt_used",
+        "prompt_tokens",
+        "negative_prompt_tokens",
+        "long_prompts",
+        "windows",
+    }
+)
+"""Columns that parts of earlier versions may lack: their rows have the defaults, and of failures the class's code."""
+
 RECORD_SCHEMA: pa.Schema = pa.schema([_arrow_field(f.name, str(f.type)) for f in fields(Record)])
 """The fixed Arrow schema of manifest parts: one column a field of ``Record``, in its order."""
 
 
-def record_from_row(row: dict[str, Any]) -> Record:
-    """Return the record that a row of a manifest part holds."""
-    return Record(**row)
+def record_from_row(row: Mapping[str, Any]) -> Record:
+    """Return the record that a row of a manifest part holds.
+
+    Raises:
+        ArrowInvalid: Its metadata is no JSON object.
+    """
+    return Record(**{**row, "metadata": _metadata_in(row["metadata"])})
+
+
+def column_of(records: Iterable[Record], name: str) -> list[Any]:
+    """Return what a manifest part holds in a column.
+
+    Raises:
+        TypeError: A record's metadata is no mapping.
+    """
+    values = [getattr(record, name) for record in records]
+    return [metadata_text(value) for value in values] if name == "metadata" else values
+
+
+def metadata_text(metadata: Mapping[str, str]) -> str:
+    """Return a record's metadata as files hold it: JSON, the same for equal metadata.
+
+    Raises:
+        TypeError: It is no mapping.
+    """
+    if not isinstance(metadata, Mapping):  # a text would silently become a text in JSON
+        raise TypeError(f"metadata must be a mapping, got {metadata!r:.80}")
+    return json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True)
+
+
+def _metadata_in(text: str) -> dict[str, str]:
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise pa.ArrowInvalid(f"column metadata must be a JSON object, got {text!r:.80}")
+    return metadata
 
 
 def encoding_of(record: Record) -> ImageEncoding:
@@ -134,7 +194,19 @@ def spec_of(record: Record) -> SampleSpec:
         schedule=ScheduleConfig.from_mapping(json.loads(record.scheduler)),
         start=_start_of(record),
         path=_path_of(record),
+        long_prompts=cast(LongPrompts, record.long_prompts),
+        windows=record.windows,
     )
+
+
+def caption_of(row: Any) -> str:
+    """Return what an image is said to show: of a row's prompt, what was seen of it."""
+    return str(row.prompt if row.prompt_used is None else row.prompt_used)
+
+
+def is_cut(row: Any) -> bool:
+    """Return whether not all of a row's prompts was seen."""
+    return row.prompt_used is not None or row.negative_prompt_used is not None
 
 
 def way_columns(spec: SampleSpec) -> dict[str, Any]:

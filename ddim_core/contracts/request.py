@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ddim_core.contracts.kinds import KINDS, Interpolate, Invert, Special, Trace
+from ddim_core.contracts.long_prompts import LongPrompts
 from ddim_core.contracts.sample import SEED_LIMIT, Kind, SampleSpec, derived_seed
 from ddim_core.contracts.start import Start
 from ddim_core.schedule import DOWN, Path, ScheduleConfig, step_table, upward_table
@@ -47,6 +48,10 @@ class Request(BaseModel):
     scheduler: dict[str, Any] = Field(default_factory=dict)
     custom_id: str | None = Field(default=None, min_length=1, max_length=256)
     metadata: dict[str, str] = Field(default_factory=dict)
+    long_prompts: LongPrompts | None = None
+    """What becomes of a prompt or negative prompt that its text encoder is too short for; None: as the run says."""
+    max_windows: int | None = Field(default=None, ge=1)
+    """With ``chunk``: how many windows of the text encoder they may take; None: as the run says."""
     interpolate: Interpolate | None = None
     trace: Trace | None = None
     invert: Invert | None = None
@@ -111,16 +116,26 @@ class Request(BaseModel):
             upward_table(config, self.num_inference_steps)
         return config
 
-    def samples(self, base: ScheduleConfig, run_seed: int, first: int, count: int) -> list[SampleSpec]:
+    def samples(
+        self,
+        base: ScheduleConfig,
+        run_seed: int,
+        first: int,
+        count: int,
+        *,
+        long_prompts: LongPrompts = "cut",
+        windows: int = 1,
+    ) -> list[SampleSpec]:
         """Return what images ``first`` to ``first + count - 1`` of this request are made from.
 
-        ``height``, ``width`` and ``custom_id`` are filled in, as ``PlannedRequest`` makes sure.
+        ``height``, ``width`` and ``custom_id`` are filled in, as ``PlannedRequest`` makes sure. ``long_prompts`` holds
+        for a request that does not say; ``windows`` is what its texts fill in ``chunk``.
 
         Raises:
             ScheduleError: No DDIM schedule exists for this request on the checkpoint's config.
         """
         assert self.height is not None and self.width is not None and self.custom_id is not None
-        schedule = self.schedule(base)
+        schedule, mode = self.schedule(base), self.long_prompts or long_prompts
         ways = ((*self._noise_key(run_seed, image), *self._way(image)) for image in range(first, first + count))
         return [
             SampleSpec(
@@ -138,6 +153,8 @@ class Request(BaseModel):
                 class_label=self.class_label,
                 start=start,
                 path=path,
+                long_prompts=mode,
+                windows=windows if mode == "chunk" else 1,
             )
             for seed, image_index, start, path in ways
         ]
@@ -175,6 +192,8 @@ def _check_special(request: Request) -> None:
         raise ValueError(f"seed must be left out with {first}, which does not begin with its noise, got {request.seed}")
     if request.trace is None and request.eta != 0:
         raise ValueError(f"eta must be 0 with {first}, got {request.eta:g}")
+    if request.trace is None and request.scheduler.get("variance", "ddim") != "ddim":
+        raise ValueError(f"variance must be ddim with {first}, got {request.scheduler['variance']}")
 
 
 @lru_cache(maxsize=1024)

@@ -136,6 +136,10 @@ class BatchShape(NamedTuple):
     windows: int = 1
     """Windows of the text encoder, each of its length, that a condition is made of."""
 
+    def __str__(self) -> str:
+        """Return the size, and the windows where they are more than one: ``512x512``, ``512x512/2w``."""
+        return str(self.size) if self.windows == 1 else f"{self.size}/{self.windows}w"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
@@ -143,7 +147,7 @@ class Counters:
 
     images: int = 0
     steps: int = 0
-    """Denoising steps, each of the whole batch of one size."""
+    """Denoising steps, each of the whole batch of one shape."""
     full_steps: float = 0.0
     """What they would have been with every slot in use."""
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -154,7 +158,7 @@ class Counters:
     graphs_since_warm_up: int = 0
     """Those of them that samples had to wait for because no warm-up had foreseen them; none in steady work."""
     slots: Mapping[str, int] = field(default_factory=dict)
-    """Slots by size, for the sizes that there are graphs for."""
+    """Slots by the text of a ``BatchShape``, for those that there are graphs for."""
     memory_shortages: int = 0
     """How often a batch was made smaller because the device had no memory for it."""
 
@@ -173,8 +177,8 @@ class Counters:
 class Sampler(Protocol):
     """What makes images in a worker: MindSpore on one device (``SamplingService``), or a simulated device."""
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
-        """Compile what samples of these sizes need; returns when that is done.
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool = False, inverting: bool = False) -> None:
+        """Compile what samples of these shapes need; returns when that is done.
 
         Dynamic thresholding, and pictures to be inverted, take graphs of their own.
         """

@@ -1,14 +1,19 @@
-"""Twins for the ``mindspore.mint`` functions that have no kernel on the CPU, so that mindone's models run there.
+"""Twins for ``mindspore.mint`` functions that have no kernel on the CPU, or a bad one, so that mindone's models run.
 
 mindone builds its models from ``mindspore.mint``, which is made for Ascend; on the CPU many of its functions end in
 "The kernel X unregistered" at the first use of their result. The older ``mindspore.ops`` has kernels for the same.
 ``install`` puts those in place of what UNet2DConditionModel, UNet2DModel, DiTTransformer2DModel, AutoencoderKL, CLIP's
 text encoders and their pipelines call. No other module of this package knows that the CPU differs.
+
+The float32 kernels of exp, log, sigmoid and tanh are approximations, off by up to 5e-6, 4e-5, 8e-6 and 1e-4 of their
+value; their float64 kernels are right, so the twins go through float64. Where that would cost a step more than a
+fiftieth of its time the approximation stays (SiLU, softmax, GELU by erf): docs/models.md says how far off it is.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,11 +21,16 @@ from typing import Any
 import mindspore as ms
 from mindspore import mint, ops
 from mindspore.ops.auto_generate import gen_ops_def, gen_ops_prim
+from mindspore.ops.auto_generate.gen_ops_def import exp, log, sigmoid, tanh  # before they are replaced
 
 from ddim_core.errors import HostError
 
 Kernel = Callable[..., Any]
 Pair = tuple[int, int]
+
+# Of the approximated GELU, -2 sqrt(2 / pi) and that times 0.044715; as tensors, because a Python float becomes float32.
+_GELU_LINEAR = ms.Tensor(-2 * math.sqrt(2 / math.pi), ms.float64)
+_GELU_CUBIC = ms.Tensor(-2 * math.sqrt(2 / math.pi) * 0.044715, ms.float64)
 
 
 def install() -> None:
@@ -67,7 +77,10 @@ def _twins() -> dict[Kernel, Kernel]:
         mint.arange: _arange,
         mint.baddbmm: _baddbmm,
         mint.chunk: _chunk,
+        mint.index_select: _index_select,
+        mint.ones_like: _ones_like,
         mint.outer: _outer,
+        mint.sort: _sort,
         mint.split: _split,
         mint.stack: _stack,
         mint.zeros_like: _zeros_like,
@@ -76,7 +89,11 @@ def _twins() -> dict[Kernel, Kernel]:
         functional.gelu: _gelu,
         functional.layer_norm: _layer_norm,
         functional.pad: _pad,
+        gen_ops_def.exp: _exp,
+        gen_ops_def.log: _log,
+        gen_ops_def.sigmoid: _sigmoid,
         gen_ops_def.silu: _silu,
+        gen_ops_def.tanh: _tanh,
         gen_ops_prim.conv2d_ext_op: _conv2d,
         gen_ops_prim.conv2d_padding_op: _conv2d,
     }
@@ -92,6 +109,18 @@ def _baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: fl
 
 def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
     return ops.chunk(input, chunks, dim)
+
+
+def _index_select(input: Any, dim: int, index: Any) -> Any:
+    return ops.gather(input, index, dim)
+
+
+def _sort(input: Any, *, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    return ops.sort(input, axis=dim, descending=descending)
+
+
+def _ones_like(input: Any, *, dtype: Any = None) -> Any:
+    return ops.ones_like(input, dtype=dtype)
 
 
 def _outer(input: Any, vec2: Any) -> Any:
@@ -122,15 +151,39 @@ def _embedding(
     return ops.gather(weight, input, 0)
 
 
+def _exp(input: Any) -> Any:
+    return exp(input.astype(ms.float64)).astype(_float_of(input))
+
+
+def _log(input: Any) -> Any:
+    return log(input.astype(ms.float64)).astype(_float_of(input))
+
+
+def _sigmoid(input: Any) -> Any:
+    return sigmoid(input.astype(ms.float64)).astype(_float_of(input))
+
+
+def _tanh(input: Any) -> Any:
+    return tanh(input.astype(ms.float64)).astype(_float_of(input))
+
+
+def _float_of(input: Any) -> Any:
+    return input.dtype if input.is_floating_point() else ms.float32
+
+
 def _gelu(input: Any, *, approximate: str = "none") -> Any:
-    return ops.gelu(input, approximate)
+    if approximate == "none":
+        return ops.gelu(input, approximate)
+    # x (1 + tanh u) / 2 is x / (1 + exp(-2 u)): the kernel of tanh is wrong, and so is a sum of two that cancel.
+    x = input.astype(ms.float64)
+    return (x / (1.0 + exp(x * (_GELU_LINEAR + _GELU_CUBIC * x * x)))).astype(input.dtype)
 
 
 def _silu(input: Any) -> Any:
     # SiLU and Sigmoid have kernels, but one NaN anywhere in their input changes the last bits of all other values: a
     # sample that fails would change its neighbours. Maximum with a number turns NaN into that number, the product gives
     # NaN again, and below -88 a sigmoid is 0 in float32. Half the time of input / (1 + exp(-input)), with equal error.
-    return input * ops.sigmoid(ops.maximum(input, -88.0))
+    return input * sigmoid(ops.maximum(input, -88.0))
 
 
 def _layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:

@@ -74,7 +74,7 @@ class _Launched:
 
 
 class DecodeLine:
-    """Batches of one shape each, first come, first served.
+    """Batches of latents of one shape each, first come, first served.
 
     Launches return at once: a batch is read a step after its launch, when the next denoising step is in the device's
     queue already, so that the device does not wait for the host. The CPU runs one graph at a time, in the order of
@@ -109,7 +109,7 @@ class DecodeLine:
         """Read what was launched before the last step, launch what is due, and return what is finished.
 
         Args:
-            runs: Whether samples of a shape are running, which may join those that wait.
+            runs: Whether samples are running that may join those of a shape.
             busy: Whether another step will follow; if not, there is nothing to wait for.
         """
         self._waiting_steps += 1
@@ -125,8 +125,8 @@ class DecodeLine:
         self._waiting_since_s = time.monotonic()
 
     def _next_batch(self) -> list[FinishedJob]:
-        shape = self._waiting[0].sample.shape
-        alike = takewhile(lambda finished: finished.sample.shape == shape, self._waiting)
+        shape = _latent_shape(self._waiting[0])  # whatever they were conditioned on
+        alike = takewhile(lambda finished: _latent_shape(finished) == shape, self._waiting)
         return list(islice(alike, self._batches.of(self._waiting[0])))
 
     def _is_due(self, batch: list[FinishedJob], runs: Callable[[Hashable], bool]) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import mindspore as ms
 from mindspore.common import api
 
-from ddim_core.errors import DeviceError, HostError, OutOfMemoryError
+from ddim_core.errors import DeviceError, FleetError, HostError, OutOfMemoryError
 from ddim_core.sampling import cpu_kernels
 from ddim_core.sampling.fused.operators import operators
 from ddim_core.sampling.settings import DEVICES
@@ -25,10 +25,13 @@ from ddim_core.sampling.settings import DEVICES
 # From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation; last
 # the status NO_MEMORY of our own kernels (fused/csrc/pool.h).
 _OUT_OF_MEMORY = re.compile(
-    r"memory not enough|memory isn't enough|out of memory|allocate memory failed|malloc device memory failed"
-    r"|halMemAlloc failed|207001|function\(ddim_\w+\) is 12\b",
+    r"memory (is )?not enough|memory isn't enough|out of memory|failed to allocate memory|halMemAlloc failed|207001"
+    r"|(allocate|malloc)( device| physical)? memory failed|function\(ddim_\w+\) is 12\b",
     re.IGNORECASE,
 )
+_NO_SUCH_TARGET = "Unsupported device target"
+"""What MindSpore says where its library for the device cannot be loaded: no restart changes that."""
+_NOT_LOADED = re.compile(r"Load dynamic library: \S+ failed\. (.+)")
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 _OFF = ("", "0", "false")
@@ -45,6 +48,7 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
 
     Raises:
         HostError: The compile cache is on, the kind is unknown, or MindSpore does not know the device.
+        DeviceError: The device does not start, as one that is being reset; it may a while later.
     """
     _refuse_compile_cache()
     if kind not in DEVICES:
@@ -54,7 +58,7 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         if cpu_threads is not None:
             ms.device_context.cpu.op_tuning.threads_num(cpu_threads)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise HostError(f"device must be one that MindSpore can use, got {kind}:{index}: {_headline(error)}") from error
+        raise _start_error(f"{kind}:{index}", error) from error
     if ms.get_context("enable_compile_cache"):
         raise HostError("enable_compile_cache must be off, got on: it gives wrong images")
     if kind == "CPU":
@@ -64,6 +68,15 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         cpu_kernels.install()
     if kind == "CPU" and cpu_threads is not None and (kernels := operators()) is not None:
         kernels.use_threads(cpu_threads)
+
+
+def _start_error(name: str, error: Exception) -> FleetError:
+    """Return what MindSpore's refusal of a device means: a host that cannot have it, or a device that may come back."""
+    if isinstance(error, RuntimeError) and _NO_SUCH_TARGET not in str(error):
+        return DeviceError(f"the device must start, got {name}: {_headline(error)}")
+    missing = _NOT_LOADED.search(str(error))
+    remedy = f"; {missing[1]}: is CANN's set_env.sh in this environment (deploy/with-cann)?" if missing else ""
+    return HostError(f"device must be one that MindSpore can use, got {name}: {_headline(error)}{remedy}")
 
 
 def device_error(error: Exception) -> DeviceError:

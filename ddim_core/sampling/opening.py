@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from ddim_core.checkpoints import CheckpointInfo
-from ddim_core.contracts.sample import Counters, Size
+from ddim_core.contracts.sample import BatchShape, Counters
 from ddim_core.errors import HostError
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.sampling.ticket import Outcome, Ticket
@@ -30,8 +30,8 @@ class Session(Protocol):
     def counters(self) -> Counters:
         """Return what was done so far; any thread may ask."""
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool, inverting: bool = False) -> None:
-        """Compile what samples of these sizes need."""
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool, inverting: bool = False) -> None:
+        """Compile what samples of these shapes need."""
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         """Take tickets; return those that ended already."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from math import prod
 from operator import index
-from typing import Any
+from typing import Any, ClassVar
 
 import mindspore as ms
 import numpy as np
-from mindone.diffusers.configuration_utils import ConfigMixin, register_to_config
+from mindone.diffusers.configuration_utils import register_to_config
+from mindone.diffusers.schedulers.scheduling_ddim import DDIMScheduler as MindoneScheduler
 from mindone.diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
-from mindone.diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
+from mindone.diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from mindone.diffusers.utils.mindspore_utils import randn_tensor
 from mindspore import ops
 
 from ddim_core.errors import ScheduleError
+from ddim_core.sampling.scheduler_config import in_force, keep_ours, with_attributes
 from ddim_core.schedule import (
     Float64Array,
     ScheduleConfig,
@@ -33,19 +35,20 @@ Bound = tuple[float, int, float]
 _MAX_TABLES = 32  # of 24 kB each: a caller who changes eta at every step must not fill the device's memory
 
 
-class DDIMScheduler(SchedulerMixin, ConfigMixin):
+class DDIMScheduler(MindoneScheduler):
     """DDIM (Song et al. 2021, arXiv:2010.02502) for any mindone pipeline.
 
     Constructor, methods, defaults and outputs are those of ``mindone.diffusers.DDIMScheduler``, whose place it takes::
 
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
 
-    Coefficients are computed in float64 and uploaded once. A step gathers them by timestep on the device, updates in
-    float32 in one compiled graph and reads nothing back to the host. ``ScheduleConfig`` describes the parameters;
-    ``timestep_pairs`` and the spacing ``quad`` are additions to mindone's.
+    It is one of mindone's for pipelines that ask for the class, and shares no arithmetic with it. Coefficients are
+    computed in float64 and uploaded once. A step gathers them by timestep on the device, updates in float32 in one
+    compiled graph and reads nothing back to the host. ``ScheduleConfig`` describes the parameters; ``timestep_pairs``,
+    ``variance`` and the spacing ``quad`` are additions to mindone's.
     """
 
-    _compatibles = [scheduler.name for scheduler in KarrasDiffusionSchedulers]  # noqa: RUF012 - as mindone reads it
+    _compatibles: ClassVar[list[str]] = [scheduler.name for scheduler in KarrasDiffusionSchedulers]
     order = 1
 
     @register_to_config
@@ -67,6 +70,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         timestep_spacing: str = "leading",
         rescale_betas_zero_snr: bool = False,
         timestep_pairs: str = "diffusers",
+        variance: str = "ddim",
     ) -> None:
         """Compute the noise schedule and put it on the device.
 
@@ -84,6 +88,20 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = ms.Tensor(np.arange(num_train_timesteps, dtype=np.int64)[::-1].copy())
         self._signal_and_noise = _between_nan_columns(np.sqrt(np.stack([curve, 1.0 - curve])))
         self._tables: dict[tuple[float, bool], ms.Tensor] = {}
+        # What a pipeline writes into model_index.json for the class's library: others than we shall read its folder.
+        self.__module__ = MindoneScheduler.__module__
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """Return the scheduler that another one's ``config`` describes, with the changes in ``kwargs``.
+
+        Differs from mindone: what a pipeline put into the configuration after its scheduler was loaded stays in force
+        where the saved file did not mention it (``clip_sample=False`` and ``steps_offset=1`` of Stable Diffusion).
+
+        Raises:
+            ScheduleError: A parameter has the wrong type or lies out of its range.
+        """
+        return super().from_config(in_force(config), return_unused_kwargs, **kwargs)
 
     def __len__(self) -> int:
         """Return the number of training timesteps."""
@@ -101,11 +119,12 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ScheduleError: The schedule has no such number of steps, or one of them has no finite coefficients.
         """
-        schedule = ScheduleConfig.from_mapping(self.config, ignore_unknown=True)
+        schedule = ScheduleConfig.from_mapping(with_attributes(self.config), ignore_unknown=True)
         visited = timesteps(schedule, num_inference_steps)
-        table = table_of_all_timesteps(schedule, num_inference_steps)
+        eta = 1.0 if schedule.variance == "larger" else 0.0
+        table = table_of_all_timesteps(schedule, num_inference_steps, eta)
         self._schedule = schedule
-        self._tables = {(0.0, False): self._device_table(table, clipped_eps=False)}
+        self._tables = {(eta, False): self._device_table(table, clipped_eps=False)}
         self.num_inference_steps = num_inference_steps
         self.timesteps = ms.Tensor(visited.copy())
 
@@ -128,7 +147,7 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
                 lies outside the schedule raises when it is an int and gives NaN when it is a tensor, whose value would
                 have to be read from the device.
             sample: x_t, ``[B, ...]``; the results have its dtype.
-            eta: Share of the DDPM's noise, in ``[0, 1]``.
+            eta: Share of the DDPM's noise, in ``[0, 1]``; 1 with ``variance="larger"``.
             use_clipped_model_output: Take eps from the clipped x_0 instead of the model's output.
             generator: NumPy generator, or one per sample, of the noise that a step with ``eta > 0`` adds.
             variance_noise: That noise itself, in place of ``generator``.
@@ -156,6 +175,19 @@ class DDIMScheduler(SchedulerMixin, ConfigMixin):
         """Return v (Salimans & Ho 2022, appendix D), the target of v-prediction, at ``timesteps``, 0-d or ``[B]``."""
         signal_part, noise_part = _factors(self._signal_and_noise, timesteps, sample.ndim)
         return (signal_part * noise - noise_part * sample).astype(sample.dtype)
+
+    def _get_variance(self, timestep: int | ms.Tensor, prev_timestep: int | ms.Tensor) -> ms.Tensor:
+        """Return sigma^2 of Eq. (16) at eta 1; a ``prev_timestep`` below 0 is x_0. LEdits++ asks for it."""
+        t, prev = (ms.Tensor(each) if isinstance(each, int) else each for each in (timestep, prev_timestep))
+        (signal, noise), (signal_prev, noise_prev) = (
+            _factors(self._signal_and_noise, at, 1) for at in (t, ops.maximum(prev, 0))
+        )
+        final = self.final_alpha_cumprod
+        a_t, a_prev = signal**2, ops.where(prev < 0, final, signal_prev**2)
+        b_t, b_prev = noise**2, ops.where(prev < 0, 1.0 - final, noise_prev**2)
+        # a_prev - a_t and b_t - b_prev are the same number; the smaller of two terms keeps more digits of it.
+        taken = ops.where(a_t < b_t, a_prev - a_t, b_t - b_prev)
+        return ((b_prev / b_t) * (taken / a_prev)).reshape(t.shape)
 
     def _table(self, eta: float, clipped_eps: bool) -> ms.Tensor:
         if self.num_inference_steps is None:
@@ -227,6 +259,9 @@ def _noise(model_output: ms.Tensor, dtype: Any, generator: Any, variance_noise: 
     if generator is not None:
         raise ScheduleError("generator and variance_noise must not be given together; leave one of them None")
     return variance_noise
+
+
+keep_ours(MindoneScheduler, DDIMScheduler)
 
 
 @ms.jit

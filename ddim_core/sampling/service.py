@@ -17,7 +17,7 @@ from types import TracebackType
 
 from ddim_core.checkpoints import CheckpointInfo, describe
 from ddim_core.checkpoints.pipelines import INVERTIBLE
-from ddim_core.contracts.sample import SEED_LIMIT, Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import SEED_LIMIT, BatchShape, Counters, SampledImage, SampleSpec
 from ddim_core.contracts.start import Picture
 from ddim_core.errors import CheckpointError, DeviceError, FleetError, InputError
 from ddim_core.sampling.delivery import Deliveries
@@ -46,13 +46,13 @@ class SamplingService:
         """
         self.settings = settings
         self._open_session = open_session
-        self.info: CheckpointInfo = describe(settings.checkpoint)
+        self.info: CheckpointInfo = describe(settings.checkpoint, settings.variant)
         for size in settings.sizes:
-            if not self._takes(size):
+            if not self._takes(BatchShape(size)):
                 raise CheckpointError(
                     f"sizes must be ones that the checkpoint takes, got {size} for {settings.checkpoint}"
                 )
-        self._prepared: set[tuple[Size, str]] = set()
+        self._prepared: set[tuple[BatchShape, str]] = set()
         self._inbox = Inbox(settings.queue_limit)
         self._deliveries = Deliveries()
         self._ready: Future[None] = Future()
@@ -76,18 +76,18 @@ class SamplingService:
         self._deliveries.start()
         return self
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
-        """Compile what samples of these sizes need, unless that was done; returns when it is, seconds to minutes later.
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool = False, inverting: bool = False) -> None:
+        """Compile what samples of these shapes need, unless that was done; returns when it is.
 
-        The thread does it between two steps, after what was submitted before. Sizes that do not fit the checkpoint are
-        left out: samples of them are refused.
+        That takes seconds to minutes for each. The thread does it between two steps, after what was submitted before.
+        Shapes that do not fit the checkpoint are left out: samples of them are refused.
 
         Raises:
             DeviceError: The device failed, or the service is closed.
         """
-        fitting = {size for size in sizes if self._takes(size)}
+        fitting = {shape for shape in shapes if self._takes(shape)}
         graphs = ["plain", *["thresholding"] * thresholding, *["inverting"] * inverting]
-        wanted = {(size, graph) for size in fitting for graph in graphs}
+        wanted = {(shape, graph) for shape in fitting for graph in graphs}
         if wanted <= self._prepared:
             return
         preparation = Preparation(tuple(sorted(fitting)), thresholding, inverting, Future())
@@ -104,7 +104,7 @@ class SamplingService:
         delivers images and does nothing else: a slow one holds up other images, and no device.
 
         Raises:
-            InputError: The size does not fit the checkpoint, or the seed or the step count is out of range.
+            InputError: Size or windows do not fit the checkpoint, or the seed or the step count is out of range.
             DeviceError: The service is closed, or its thread ended.
         """
         self._check(spec)
@@ -141,7 +141,9 @@ class SamplingService:
 
     def _check(self, spec: SampleSpec) -> None:
         """Refuse what would fail in the thread that others' samples depend on."""
-        self._check_size(Size(spec.height, spec.width))
+        self._check_shape(spec.batch_shape)
+        if spec.windows != 1 and spec.long_prompts != "chunk":
+            raise InputError(f"windows must be 1 where long prompts are not chunked, got {spec.windows}")
         self._check_class(spec)
         self._check_start(spec)
         if not 0 <= spec.seed < SEED_LIMIT or spec.image_index < 0:
@@ -151,10 +153,14 @@ class SamplingService:
         if spec.num_inference_steps < 1:
             raise InputError(f"num_inference_steps must be at least 1, got {spec.num_inference_steps}")
 
-    def _check_size(self, size: Size) -> None:
-        for name, value in size._asdict().items():
+    def _check_shape(self, shape: BatchShape) -> None:
+        for name, value in shape.size._asdict().items():
             if (rule := self.info.size_fault(name, value)) is not None:
                 raise InputError(f"{name} {rule} for this checkpoint, got {value}")
+        if self.info.takes != "prompt" and shape.windows != 1:
+            raise InputError(f"windows must be 1 for a checkpoint that takes {self.info.takes}, got {shape.windows}")
+        if shape.windows < 1:
+            raise InputError(f"windows must be at least 1, got {shape.windows}")
 
     def _check_class(self, spec: SampleSpec) -> None:
         labels, label = self.info.labels, spec.class_label
@@ -173,9 +179,9 @@ class SamplingService:
             got = "none" if pixels is None else f"shape {pixels.shape}"
             raise InputError(f"a picture must have pixels of shape {(spec.height, spec.width, 3)}, got {got}")
 
-    def _takes(self, size: Size) -> bool:
+    def _takes(self, shape: BatchShape) -> bool:
         try:
-            self._check_size(size)
+            self._check_shape(shape)
         except InputError:
             return False
         return True
@@ -209,7 +215,8 @@ class SamplingService:
         self._ready.set_result(None)
         try:
             if len(self.settings.sizes) > 1:
-                session.prepare(self.settings.sizes[1:], thresholding=self.info.schedule.thresholding)
+                others = tuple(map(BatchShape, self.settings.sizes[1:]))
+                session.prepare(others, thresholding=self.info.schedule.thresholding)
             self._loop(session)
         except Exception as error:
             logger.exception("sampling ended", extra={"action": "sampling_failed"})
@@ -253,7 +260,7 @@ class SamplingService:
 
 def _prepare(session: Session, preparation: Preparation) -> None:
     try:
-        session.prepare(preparation.sizes, thresholding=preparation.thresholding, inverting=preparation.inverting)
+        session.prepare(preparation.shapes, thresholding=preparation.thresholding, inverting=preparation.inverting)
     except FleetError as error:
         preparation.done.set_exception(error)
     except BaseException:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 from mindspore import Tensor
 
 from ddim_core.checkpoints import CheckpointInfo
-from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, Counters, SampledImage, SampleSpec, Size
 from ddim_core.contracts.start import Picture
 from ddim_core.errors import (
     CheckpointError,
@@ -48,7 +48,7 @@ class DeviceSession:
     """One loaded checkpoint on one device, warmed up."""
 
     def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
-        """Load the networks and compile the graphs for the first size; takes seconds to minutes.
+        """Load the networks and compile the graphs for the first shape; takes seconds to minutes.
 
         Raises:
             CheckpointError: The weights cannot be loaded, or make NaN, or the checkpoint's schedule allows no step.
@@ -89,49 +89,38 @@ class DeviceSession:
             seconds={**self._seconds, **self._line.seconds, "warm_up": self._warm_up.seconds},
             graphs=graphs,
             graphs_since_warm_up=graphs - self._warm_up_graphs,
-            slots={str(size): slots for size, slots in list(self._slots.by_size.items())},
+            slots={str(shape): slots for shape, slots in list(self._slots.by_shape.items())},
             memory_shortages=self._slots.halved + self._decode_batches.halved,
         )
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool, inverting: bool = False) -> None:
-        """Compile what samples of these sizes need, unless that was done.
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool, inverting: bool = False) -> None:
+        """Compile what samples of these shapes need, unless that was done.
 
-        Where that fails for want of memory, or with NaN, the samples of the size will fail, and are told so then.
+        Where that fails for want of memory, or with NaN, the samples of the shape will fail, and are told so then.
 
         Raises:
             DeviceError: The device failed for another reason.
         """
-        for size in sizes:
+        for shape in shapes:
             try:
-                self._compile(size, thresholding=thresholding, inverting=inverting)
+                self._compile(shape, thresholding=thresholding, inverting=inverting)
             except (SampleError, OutOfMemoryError) as error:
-                extra = {"action": "size_unfit", "size": str(size), "error": str(error)}
+                extra = {"action": "size_unfit", "size": str(shape), "error": str(error)}
                 logger.warning("no picture of a size could be made", extra=extra)
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         """Have the model make the tickets' conditions and queue them; return those that ended as that failed."""
         began = time.monotonic()
-        try:
-            conditions = self._model.conditions([ticket.spec for ticket in tickets])
-        except Exception as error:
-            if len(tickets) == 1:
-                return self._failed(tickets, _prompt_error(error))
-            # One text that cannot be encoded must not take the others along.
-            return [outcome for ticket in tickets for outcome in self.submit([ticket])]
+        refused = {ticket: error for ticket in tickets if (error := self._refusal(ticket.spec)) is not None}
         self._seconds["text"] += time.monotonic() - began
-        outcomes = []
-        for ticket, (positive, negative) in zip(tickets, conditions, strict=True):
-            try:
-                self._queue(ticket, Job(ticket.spec, positive, negative, self._begin(ticket.spec)))
-            except FleetError as error:
-                outcomes.append(Outcome(ticket, error=error))
-        return outcomes
+        outcomes = [Outcome(ticket, error=error) for ticket, error in refused.items()]
+        return outcomes + self._encode_and_queue([ticket for ticket in tickets if ticket not in refused])
 
     def step(self) -> list[Outcome]:
-        """Advance the running samples of one size by one timestep; return the tickets that ended."""
+        """Advance the running samples of one shape by one timestep; return the tickets that ended."""
         outcomes = self._drop_unwanted()
         outcomes += self._denoise()
-        developed = self._line.advance(runs=self._engine.runs, busy=self._engine.waiting + self._engine.running > 0)
+        developed = self._line.advance(runs=self._runs_alike, busy=self._engine.waiting + self._engine.running > 0)
         return outcomes + self._images_of(developed)
 
     def unfinished(self) -> list[Ticket]:
@@ -145,26 +134,54 @@ class DeviceSession:
             raise device.device_error(error) from error
         try:
             first = settings.sizes[0] if settings.sizes else Size(info.default_height, info.default_width)
-            self._compile(first, thresholding=info.schedule.thresholding)
+            self._compile(BatchShape(first), thresholding=info.schedule.thresholding)
         except SampleError as error:
             raise CheckpointError(f"the checkpoint in {info.folder} must make pictures, got: {error}") from error
 
-    def _compile(self, size: Size, *, thresholding: bool, inverting: bool = False) -> None:
+    def _compile(self, shape: BatchShape, *, thresholding: bool, inverting: bool = False) -> None:
         before = device.graphs_compiled()
         try:
             for variant in sorted({False, thresholding}):
-                self._warm_up.prepare(size, self._decode_batches, thresholding=variant)
+                self._warm_up.prepare(shape, self._decode_batches, thresholding=variant)
             if inverting:
-                self._warm_up.prepare_encoder(size)
+                self._warm_up.prepare_encoder(shape.size)
         finally:
             self._warm_up_graphs += device.graphs_compiled() - before
-        self._engine.resize(size, 2 * self._slots.of(size))
+        self._engine.resize(shape, 2 * self._slots.of(shape))
+
+    def _refusal(self, spec: SampleSpec) -> SampleError | None:
+        """Return what is wrong with a sample's texts, which fails it alone."""
+        try:
+            self._model.check(spec)
+        except SampleError as error:
+            return error
+        except (UnicodeError, ValueError, TypeError) as error:
+            return SampleError(f"prompt and negative_prompt must be text that the tokenizer takes, got {error}")
+        return None
+
+    def _encode_and_queue(self, tickets: Sequence[Ticket]) -> list[Outcome]:
+        began = time.monotonic()
+        try:
+            conditions = self._model.conditions([ticket.spec for ticket in tickets])
+        except Exception as error:
+            if len(tickets) == 1:
+                return self._failed(tickets, error)
+            # One text that cannot be encoded must not take the others along.
+            return [outcome for ticket in tickets for outcome in self._encode_and_queue([ticket])]
+        self._seconds["text"] += time.monotonic() - began
+        outcomes = []
+        for ticket, (positive, negative) in zip(tickets, conditions, strict=True):
+            try:
+                self._queue(ticket, Job(ticket.spec, positive, negative, self._begin(ticket.spec)))
+            except FleetError as error:
+                outcomes.append(Outcome(ticket, error=error))
+        return outcomes
 
     def _queue(self, ticket: Ticket, job: Job) -> None:
-        size = Size(ticket.spec.height, ticket.spec.width)
-        self._slots.check(size)
-        self._engine.resize(size, 2 * self._slots.of(size))
-        sample = job.sample(size)
+        shape = ticket.spec.batch_shape
+        self._slots.check(shape)
+        self._engine.resize(shape, 2 * self._slots.of(shape))
+        sample = job.sample(shape)
         self._tickets[sample] = ticket
         self._engine.submit(sample)
 
@@ -204,20 +221,25 @@ class DeviceSession:
         self._line.add([f for f in finished if f.error is None])
         return [Outcome(self._tickets.pop(f.sample), error=f.error) for f in finished if f.error is not None]
 
-    def _halve_slots(self) -> bool:
-        """Give the size whose step failed half of its slots, and have all samples begin anew; False where it has one.
+    def _runs_alike(self, shape: Hashable) -> bool:
+        """Return whether samples run that can be decoded together with those of a shape: any of its size."""
+        assert isinstance(shape, BatchShape)
+        return any(self._engine.runs(other) for other in self._slots.by_shape if other.size == shape.size)
 
-        The samples of other sizes begin anew too: what they had on the device may have been lost in the same failure.
-        Where launches return at once, it may be that of an earlier step of another size. Then this size is halved in
+    def _halve_slots(self) -> bool:
+        """Give the shape whose step failed half of its slots, and have all samples begin anew; False where it has one.
+
+        The samples of other shapes begin anew too: what they had on the device may have been lost in the same failure.
+        Where launches return at once, it may be that of an earlier step of another shape. Then this one is halved in
         vain, and the other one as soon as it fails again.
         """
-        size = self._engine.turn
-        assert isinstance(size, Size)
-        if not self._slots.halve(size):
+        shape = self._engine.turn
+        assert isinstance(shape, BatchShape)
+        if not self._slots.halve(shape):
             return False
         device.release_memory()
         self._engine.restart()
-        self._engine.resize(size, 2 * self._slots.of(size))
+        self._engine.resize(shape, 2 * self._slots.of(shape))
         return True
 
     def _images_of(self, developed: Sequence[Developed]) -> list[Outcome]:
@@ -263,9 +285,3 @@ def _start_error(error: Exception) -> FleetError:
     if isinstance(error, (ValueError, TypeError)):  # what a sample begins with is its own
         return SampleError(f"the sample must have a start that can be made, got {error}")
     return device.device_error(error)
-
-
-def _prompt_error(error: Exception) -> Exception:
-    if isinstance(error, (UnicodeError, ValueError, TypeError)):
-        return SampleError(f"prompt and negative_prompt must be text that the tokenizer takes, got {error}")
-    return error

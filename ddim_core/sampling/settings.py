@@ -36,6 +36,8 @@ class SamplingSettings:
     """``auto`` is on for Ascend; ``off`` needs more memory and keeps float32, which FlashAttention casts to float16."""
     decode_batch: int = 4
     """Latents that the VAE decodes together."""
+    variant: str | None = None
+    """Of the checkpoint's weights, such as ``fp16``; None takes the plain ones, or else the only variant."""
     queue_limit: int = 64
     """Specs that may wait beyond those the device has at hand; ``submit`` blocks when it is reached."""
 

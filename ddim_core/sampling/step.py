@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, mint, nn, ops
 
 from ddim_core.sampling.bank import COLUMNS, IDLE_ROW
 
@@ -142,7 +142,7 @@ class DenoisingStep(nn.Cell):
     @ms.jit(jit_level="O0")
     def construct(self, state: Tensor, bank: Tensor, z: Tensor, *conditions: Tensor) -> Tensor:  # noqa: D102
         x = state[:, :-_NUMBERS].reshape(z.shape)
-        at = ops.gather(bank, state[:, _ROW].astype(ms.int32), 0)
+        at = mint.index_select(bank, 0, state[:, _ROW].astype(ms.int32))
         out = _guide(self.denoiser(x, at[:, _TIMESTEP], *conditions).astype(ms.float32), state)
         # Predicted x_0 and the direction pointing to x_t, Eq. (12) of DDIM (https://arxiv.org/abs/2010.02502).
         x0 = _column(at, _X0_FROM_X) * x + _column(at, _X0_FROM_OUT) * out
@@ -163,7 +163,7 @@ def _guide(out: Tensor, state: Tensor) -> Tensor:
     """Classifier-free guidance, rescaled as in Eq. (15), (16) of Lin et al. 2024 (https://arxiv.org/abs/2305.08891)."""
     scale, phi = _column(state, _SCALE), _column(state, _RESCALE)
     sources = state[:, _CONDITIONAL:_SCALE].astype(ms.int32)
-    conditional, unconditional = ops.gather(out, sources[:, 0], 0), ops.gather(out, sources[:, 1], 0)
+    conditional, unconditional = mint.index_select(out, 0, sources[:, 0]), mint.index_select(out, 0, sources[:, 1])
     guided = unconditional + scale * (conditional - unconditional)
     rescaled = guided * (_std(conditional) / _std(guided))
     guided = ops.where(phi > 0, phi * rescaled + (1 - phi) * guided, guided)
@@ -172,7 +172,8 @@ def _guide(out: Tensor, state: Tensor) -> Tensor:
 
 def _std(x: Tensor) -> Tensor:
     """Standard deviation of each sample, [L, 1, 1, 1]."""
-    return ops.sqrt(ops.square(x - x.mean((1, 2, 3), keep_dims=True)).mean((1, 2, 3), keep_dims=True))
+    deviation = x - mint.mean(x, (1, 2, 3), True)
+    return ops.sqrt(mint.mean(ops.square(deviation), (1, 2, 3), True))
 
 
 def _clip(x0: Tensor, limit: Tensor) -> Tensor:
@@ -183,7 +184,7 @@ def _clip(x0: Tensor, limit: Tensor) -> Tensor:
 
 def _threshold(x0: Tensor, quantile: Tensor, largest: Tensor) -> Tensor:
     """Dynamic thresholding of lanes with a quantile above 0, section 2.3 of Imagen (https://arxiv.org/abs/2205.11487)."""
-    ascending = ops.sort(ops.abs(x0.reshape(x0.shape[0], -1)))[0]
+    ascending = mint.sort(ops.abs(x0.reshape(x0.shape[0], -1)))[0]
     place = (quantile * (ascending.shape[1] - 1)).reshape(-1, 1)
     below = ops.floor(place)
     low = ops.gather_elements(ascending, 1, below.astype(ms.int32))

@@ -6,7 +6,7 @@ import math
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ddim_core.contracts.sample import SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, SampledImage, SampleSpec
 from ddim_core.errors import DeadlineExceededError, FleetError
 
 
@@ -22,9 +22,9 @@ class Ticket:
 
 @dataclass(eq=False, slots=True)
 class Preparation:
-    """Sizes to compile for, with the future that waits until that is done."""
+    """Shapes to compile for, with the future that waits until that is done."""
 
-    sizes: tuple[Size, ...]
+    shapes: tuple[BatchShape, ...]
     thresholding: bool
     inverting: bool
     done: Future[None]

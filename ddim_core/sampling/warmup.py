@@ -1,4 +1,4 @@
-"""Graphs compiled before they are needed, and how many slots of each size the device's memory has room for."""
+"""Graphs compiled before they are needed, and how many slots of each shape the device's memory has room for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ddim_core.checkpoints import CheckpointInfo
-from ddim_core.contracts.sample import SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, SampleSpec, Size
 from ddim_core.errors import FleetError, NotFiniteError, SampleError
 from ddim_core.sampling import device
 from ddim_core.sampling.decoding import DecodeBatches, DecodeLine, FinishedJob
@@ -23,52 +23,53 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsal:
-    """A shape that no sample has: those of its size may be running."""
+    """A shape that no sample has: those of the one that is rehearsed may be running."""
 
-    size: Size
+    of: BatchShape
 
 
 class WarmUp:
-    """Makes one picture of each size in as few steps as can be, which compiles every graph that its samples need.
+    """Makes one picture of each shape in as few steps as can be, which compiles every graph that its samples need.
 
     Where the device has no memory for the slots, or more is in use than allowed, it is made again with half as many.
     """
 
     def __init__(self, model: Model, runner: DeviceRunner, info: CheckpointInfo, *, slots: Slots) -> None:
-        """Find the slots of sizes, and write them into ``slots``."""
+        """Find the slots of shapes, and write them into ``slots``."""
         self._model = model
         self._runner = runner
         self._info = info
         self._slots = slots
-        self._done: set[tuple[Size, bool, int]] = set()
+        self._done: set[tuple[BatchShape, bool, int]] = set()
         self._encoders: set[Size] = set()
         self.seconds = 0.0
 
-    def prepare(self, size: Size, batches: DecodeBatches, *, thresholding: bool) -> None:
-        """Compile for a size, unless that was done: its denoising step, with dynamic thresholding if so, and decoder.
+    def prepare(self, shape: BatchShape, batches: DecodeBatches, *, thresholding: bool) -> None:
+        """Compile for a shape, unless that was done: its denoising step, with dynamic thresholding if so, and decoder.
 
         Raises:
             SampleError: The picture is made of NaN, or the checkpoint's schedule allows no step.
             DeviceError: The device failed; ``OutOfMemoryError`` if it has no room for one slot.
         """
-        self._slots.check(size)
-        if (size, thresholding, self._slots.of(size)) in self._done:
+        self._slots.check(shape)
+        if (shape, thresholding, self._slots.of(shape)) in self._done:
             return
         began = time.monotonic()
+        logger.info("compiling for a size", extra={"action": "size_compiling", "size": str(shape)})
         try:
-            finished = self._denoise_within_memory(size, thresholding)
+            finished = self._denoise_within_memory(shape, thresholding)
             self._decode(finished, batches)
         except Exception as error:
             raise error if isinstance(error, FleetError) else device.device_error(error) from error
         finally:
             self.seconds += time.monotonic() - began
-        self._done.add((size, thresholding, self._slots.of(size)))
+        self._done.add((shape, thresholding, self._slots.of(shape)))
         logger.info(
             "a size is ready",
             extra={
                 "action": "size_ready",
-                "size": str(size),
-                "slots": self._slots.of(size),
+                "size": str(shape),
+                "slots": self._slots.of(shape),
                 "seconds": round(time.monotonic() - began, 1),
             },
         )
@@ -91,27 +92,27 @@ class WarmUp:
             self.seconds += time.monotonic() - began
         self._encoders.add(size)
 
-    def _denoise_within_memory(self, size: Size, thresholding: bool) -> FinishedJob:
+    def _denoise_within_memory(self, shape: BatchShape, thresholding: bool) -> FinishedJob:
         while True:
-            slots = self._slots.of(size)
+            slots = self._slots.of(shape)
             device.reset_peak_memory()
             try:
-                finished = self._denoise(size, slots, thresholding)
+                finished = self._denoise(shape, slots, thresholding)
             except Exception as error:
-                if device.is_out_of_memory(error) and self._slots.halve(size):
+                if device.is_out_of_memory(error) and self._slots.halve(shape):
                     device.release_memory()
                     continue
                 raise
-            if self._slots.measured(size, device.peak_memory_bytes()):
+            if self._slots.measured(shape, device.peak_memory_bytes()):
                 return finished
             device.release_memory()
 
-    def _denoise(self, size: Size, slots: int, thresholding: bool) -> FinishedJob:
+    def _denoise(self, shape: BatchShape, slots: int, thresholding: bool) -> FinishedJob:
         schedule = replace(self._info.schedule, thresholding=thresholding)
         steps = 2 if schedule.timestep_spacing == "quad" else 1  # quad has no sequence of one timestep
-        spec = SampleSpec("", "", 0, 0, steps, 2.0, 0.0, 0.0, size.height, size.width, schedule)
+        spec = SampleSpec("", "", 0, 0, steps, 2.0, 0.0, 0.0, *shape.size, schedule, windows=shape.windows)
         [(conditions, negative_conditions)] = self._model.conditions([spec])
-        sample = Job(spec, conditions, negative_conditions).sample(_Rehearsal(size))
+        sample = Job(spec, conditions, negative_conditions).sample(_Rehearsal(shape))
         engine = Engine(self._runner, 2 * slots)
         engine.submit(sample)
         try:

@@ -11,6 +11,7 @@ from ddim_core.schedule.config import (
     PREDICTION_TYPES,
     TIMESTEP_PAIRS,
     TIMESTEP_SPACINGS,
+    VARIANCES,
     ScheduleConfig,
 )
 from ddim_core.schedule.paths import DOWN, Down, Glimpse, Path, RoundTrip, path_tables, upward_table
@@ -32,6 +33,7 @@ __all__ = [
     "PREDICTION_TYPES",
     "TIMESTEP_PAIRS",
     "TIMESTEP_SPACINGS",
+    "VARIANCES",
     "Down",
     "Float64Array",
     "Glimpse",

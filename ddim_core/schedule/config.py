@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from typing import Any
 
 from ddim_core.errors import ScheduleError
 from ddim_core.schedule import checks
 from ddim_core.schedule.checks import Interval
+from ddim_core.schedule.nulls import without_nulls
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 TIMESTEP_SPACINGS = ("leading", "trailing", "linspace", "quad")
 TIMESTEP_PAIRS = ("diffusers", "visited")
+VARIANCES = ("ddim", "larger")
 MAX_TRAIN_TIMESTEPS = 1_000_000  # models train on 1000; the limit keeps one typing error from filling the memory
 
 _CHOICES = {
@@ -22,6 +24,7 @@ _CHOICES = {
     "prediction_type": PREDICTION_TYPES,
     "timestep_spacing": TIMESTEP_SPACINGS,
     "timestep_pairs": TIMESTEP_PAIRS,
+    "variance": VARIANCES,
 }
 _FLAGS = ("clip_sample", "set_alpha_to_one", "thresholding", "rescale_betas_zero_snr")
 _WHOLE_NUMBERS = {"num_train_timesteps": (1, MAX_TRAIN_TIMESTEPS), "steps_offset": (0, MAX_TRAIN_TIMESTEPS)}
@@ -60,6 +63,8 @@ class ScheduleConfig:
         rescale_betas_zero_snr: Rescale to a zero terminal signal-to-noise ratio.
         timestep_pairs: Where a step from t leads: ``diffusers`` goes to ``t - T // num_inference_steps``, as mindone
             and diffusers do; ``visited`` to the next timestep of the sequence, as the DDIM paper does.
+        variance: Of the noise that a step adds: ``ddim`` is sigma of Eq. (16), which eta scales; ``larger`` is the
+            sigma-hat of the paper's Table 1, for which eta must be 1.
     """
 
     num_train_timesteps: int = 1000
@@ -78,6 +83,7 @@ class ScheduleConfig:
     timestep_spacing: str = "leading"
     rescale_betas_zero_snr: bool = False
     timestep_pairs: str = "diffusers"
+    variance: str = "ddim"
 
     def __post_init__(self) -> None:
         """Check every field and store it in its plain Python type.
@@ -103,16 +109,25 @@ class ScheduleConfig:
 
         Args:
             mapping: Parameters by name, for instance the content of a ``scheduler_config.json``.
-            ignore_unknown: Pass over names that are none of ours. A ``scheduler_config.json`` has private names
-                (``_class_name``) and, when another scheduler class wrote it, that class's own.
+            ignore_unknown: Take a saved configuration, which has private names (``_class_name``) and, when another
+                scheduler class wrote it, that class's own: they are passed over, and nulls are taken as mindone does.
 
         Raises:
             ScheduleError: A value cannot be used, or a name is unknown and ``ignore_unknown`` is false.
         """
         known = {name: value for name, value in mapping.items() if name in PARAMETER_NAMES}
-        if not ignore_unknown:
+        if ignore_unknown:
+            known = without_nulls(known)
+        else:
             _refuse_unknown(mapping)
         return cls(**known)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return all parameters by name; without ``variance`` at its default, so that version 0.1.0 can read them."""
+        mapping = asdict(self)
+        if self.variance == "ddim":
+            del mapping["variance"]
+        return mapping
 
     def replace_with(self, overrides: Mapping[str, Any]) -> ScheduleConfig:
         """Return this schedule with some parameters replaced; the result is checked like any other.

@@ -103,6 +103,7 @@ def upward_table(config: ScheduleConfig, num_inference_steps: int) -> StepTable:
         prev_from_x0=np.sqrt(a_to),
         prev_from_eps=np.sqrt(1.0 - a_to),
         sigma=np.zeros_like(a_to),
+        larger_variance=False,
         clip_sample_range=None,  # a bound on x0 would lose what it cuts off
         dynamic_thresholding_ratio=None,
         sample_max_value=None,

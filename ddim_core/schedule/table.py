@@ -45,6 +45,7 @@ class StepTable:
         prev_from_x0: ``sqrt(alpha_bar_prev)``.
         prev_from_eps: ``sqrt(1 - alpha_bar_prev - sigma^2)``.
         sigma: Standard deviation of the fresh noise, eta included.
+        larger_variance: Whether sigma is sigma-hat, more than the noise that the step removes.
         clip_sample_range: Bound of ``|x0|``, or None where x0 is not clipped.
         dynamic_thresholding_ratio: Quantile of ``|x0|`` for dynamic thresholding, or None where there is none.
         sample_max_value: Upper bound of the dynamic threshold, or None where there is none.
@@ -60,6 +61,7 @@ class StepTable:
     prev_from_x0: Float64Array
     prev_from_eps: Float64Array
     sigma: Float64Array
+    larger_variance: bool
     clip_sample_range: float | None
     dynamic_thresholding_ratio: float | None
     sample_max_value: float | None
@@ -74,8 +76,11 @@ class StepTable:
         gained = self.alpha_bar_prev - self.alpha_bar  # signal: by every step down, lost by every step up
         assert (gained > -_TOLERANCE).all() or (gained < _TOLERANCE).all()
         assert (self.sigma >= 0).all() and (self.prev_from_eps >= 0).all()
-        # The noise added is the noise removed: the marginal variance of Eq. (7) stays 1 - alpha_bar_prev.
-        _assert_close(self.prev_from_x0**2 + self.prev_from_eps**2 + self.sigma**2, 1.0)
+        # The noise added is the noise removed: the marginal variance of Eq. (7) stays 1 - alpha_bar_prev. Sigma-hat
+        # alone adds more than that, beside the direction of eta = 1.
+        removed = _sigma(self.alpha_bar, self.alpha_bar_prev, 1.0) if self.larger_variance else self.sigma
+        _assert_close(self.prev_from_x0**2 + self.prev_from_eps**2 + removed**2, 1.0)
+        assert (self.sigma >= removed - _TOLERANCE).all()
         # x = sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps (Eq. 4) must hold whatever x and the model output are.
         signal, noise = np.sqrt(self.alpha_bar), np.sqrt(1.0 - self.alpha_bar)
         _assert_close(signal * self.x0_from_x + noise * self.eps_from_x, 1.0)
@@ -92,13 +97,16 @@ def step_table(config: ScheduleConfig, num_inference_steps: int, eta: float = 0.
     Args:
         config: The schedule.
         num_inference_steps: N, the number of steps, from 1 to ``config.num_train_timesteps``.
-        eta: Share of the DDPM's noise in each step, in ``[0, 1]``: 0 is DDIM, 1 is DDPM.
+        eta: Share of the DDPM's noise in each step, in ``[0, 1]``: 0 is DDIM, 1 is DDPM; 1 with the larger variance.
 
     Raises:
         ScheduleError: An argument is out of range, or some step has no finite coefficients.
     """
     steps = checks.whole("num_inference_steps", num_inference_steps, 1, config.num_train_timesteps)
-    return _step_table(config, steps, checks.number("eta", eta, ETA_RANGE))
+    eta = checks.number("eta", eta, ETA_RANGE)
+    if config.variance == "larger" and eta != 1:
+        raise ScheduleError(f"eta must be 1 with variance=larger, got {eta:g}; give eta=1, or leave variance at ddim")
+    return _step_table(config, steps, eta)
 
 
 def table_of_all_timesteps(config: ScheduleConfig, num_inference_steps: int, eta: float = 0.0) -> StepTable:
@@ -176,7 +184,8 @@ def _table(config: ScheduleConfig, t: Int64Array, leads_to: Int64Array, eta: flo
         eps_from_out=eps_from_out,
         prev_from_x0=np.sqrt(a_prev),
         prev_from_eps=_direction_coefficient(a_t, a_prev, eta),
-        sigma=_sigma(a_t, a_prev, eta),
+        sigma=_larger_sigma(a_t, a_prev) if config.variance == "larger" else _sigma(a_t, a_prev, eta),
+        larger_variance=config.variance == "larger",
         clip_sample_range=config.clip_sample_range if clips else None,
         dynamic_thresholding_ratio=config.dynamic_thresholding_ratio if thresholds else None,
         sample_max_value=config.sample_max_value if thresholds else None,
@@ -210,6 +219,15 @@ def _prediction_coefficients(prediction_type: str, a_t: Float64Array) -> tuple[F
 def _sigma(a_t: Float64Array, a_prev: Float64Array, eta: float) -> Float64Array:
     """Eq. (16): ``eta sqrt((1 - a_prev) / (1 - a_t)) sqrt(1 - a_t / a_prev)``."""
     sigma: Float64Array = eta * np.sqrt((1.0 - a_prev) / (1.0 - a_t)) * np.sqrt(1.0 - a_t / a_prev)
+    return sigma
+
+
+def _larger_sigma(a_t: Float64Array, a_prev: Float64Array) -> Float64Array:
+    """Section 5 of the paper: ``sigma-hat = sqrt(1 - a_t / a_prev)``, of the rows of Table 1 below eta = 1.
+
+    The mean stays that of eta = 1. The step to x_0 itself adds no noise, as in the authors' code.
+    """
+    sigma: Float64Array = np.sqrt(1.0 - a_t / a_prev) * (a_prev < 1.0)
     return sigma
 
 

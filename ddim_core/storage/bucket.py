@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,9 +14,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from ddim_core.errors import OutputError
-from ddim_core.hiding import public_url
-from ddim_core.storage.credentials import FILE_VARIABLES, CredentialsFile
+from ddim_core.storage.credentials import CredentialsFile
+from ddim_core.storage.endpoint import SET_KEYS, check_endpoint, check_settings
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -55,20 +54,9 @@ _UPLOAD: ClientConfig = {
 }
 _UPLOAD_RETRIES: RetryConfig = {**_BRISK_RETRIES, "retry_timeout": timedelta(seconds=_UPLOAD_RETRY_S)}
 
-# Where credentials are found apart from the two keys; but for the file, obstore sees to them.
-_OTHER_CREDENTIALS = (
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_SKIP_SIGNATURE",
-    "AWS_METADATA_ENDPOINT",
-    *FILE_VARIABLES,
-)
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _ANSWER = (r"status code: (\d+ [\w ]+)", r"<Code>(.*?)</Code>", r"<Message>(.*?)</Message>")
 _CUTS, _CUT_PAUSE_S = 3, 0.2
 """How often an answer may be cut in the middle, and how long to wait after the first."""
-_SET_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class Bucket:
@@ -78,9 +66,10 @@ class Bucket:
         """Name the bucket; the service is not asked yet.
 
         Raises:
-            OutputError: The environment lacks credentials, or its endpoint is no URL.
+            OutputError: The environment lacks credentials, or its endpoint cannot lead to the bucket.
         """
         check_settings(os.environ)
+        check_endpoint(os.environ, name)
         self._credentials = CredentialsFile.named_by(os.environ)
         self._name, self._prefix = name, prefix
         self._brisk = self._open(_BRISK, _BRISK_RETRIES)
@@ -116,6 +105,19 @@ class Bucket:
     def get(self, path: str) -> bytes:
         """Return an object's bytes."""
         return _again_if_cut(lambda: bytes(obstore.get(self._brisk, path).bytes()))
+
+    def get_range(self, path: str, start: int, size_bytes: int) -> bytes:
+        """Return some of an object's bytes; a service that knows no ranges sends all of them."""
+        if size_bytes <= 0:
+            return b""
+        try:
+            return _again_if_cut(lambda: bytes(obstore.get_range(self._brisk, path, start=start, length=size_bytes)))
+        except BaseError as exc:
+            if "status code: 416" in str(exc):  # it begins behind the end
+                return b""
+            if "non-partial response" not in str(exc):
+                raise
+        return _range_of(self.pieces(path), start, size_bytes)
 
     def pieces(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes in pieces of ``PIECE_BYTES`` or a little more."""
@@ -173,27 +175,18 @@ def _again_if_cut(ask: Callable[[], Answer]) -> Answer:
     return ask()
 
 
+def _range_of(pieces: Iterable[bytes], start: int, size_bytes: int) -> bytes:
+    found, at = bytearray(), 0
+    for piece in pieces:
+        found += piece[max(0, start - at) : max(0, start + size_bytes - at)]
+        at += len(piece)
+        if at >= start + size_bytes:
+            break
+    return bytes(found)
+
+
 def _was_cut(exc: BaseError) -> bool:
     return "request or response body error" in str(exc)
-
-
-def check_settings(environment: Mapping[str, str]) -> None:
-    """Refuse settings with which obstore would panic, or search for credentials where there are none.
-
-    Raises:
-        OutputError: Says which variable to set.
-    """
-    endpoint = next((environment[name] for name in _ENDPOINTS if environment.get(name)), None)
-    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-        raise OutputError(
-            f"the S3 endpoint must start with https:// or http://, got {public_url(endpoint)!r} in AWS_ENDPOINT_URL"
-        )
-    keys = [environment.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-    if any(key is not None for key in keys) and not all(keys):
-        raise OutputError(f"S3 needs both halves of its credentials; {_SET_KEYS}")
-    # Without an endpoint this is AWS, where a machine's role may supply them.
-    if endpoint is not None and not all(keys) and not any(environment.get(name) for name in _OTHER_CREDENTIALS):
-        raise OutputError(f"S3 at {public_url(endpoint)} needs credentials; {_SET_KEYS}")
 
 
 def bucket_is_missing(exc: Exception) -> bool:
@@ -205,7 +198,7 @@ def reason(exc: Exception) -> str:
     """Return in one line what a service answered, or what kept it from answering, out of obstore's debug dump."""
     text = str(exc).strip()
     if "/latest/api/token" in text or "/latest/meta-data" in text:
-        return f"no S3 credentials; {_SET_KEYS}"
+        return f"no S3 credentials; {SET_KEYS}"
     line = text.split("\n", 1)[0]
     if refused := re.search(r"credential provider: [\w.]+: (.*)", line):
         return refused[1]

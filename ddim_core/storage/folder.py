@@ -70,6 +70,12 @@ class Folder:
         """Return a file's bytes."""
         return (self._root / path).read_bytes()
 
+    def get_range(self, path: str, start: int, size_bytes: int) -> bytes:
+        """Return some of a file's bytes."""
+        with (self._root / path).open("rb") as file:
+            file.seek(start)
+            return file.read(size_bytes)
+
     def pieces(self, path: str) -> Iterator[bytes]:
         """Yield a file's bytes in pieces of ``PIECE_BYTES``."""
         with io.FileIO(f"{self._root}/{path}") as file:  # a path object would cost as much as reading a small file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from obstore.exceptions import BaseError
@@ -11,6 +11,7 @@ from obstore.exceptions import BaseError
 from ddim_core.errors import OutputError, StorageError
 from ddim_core.hiding import secrets_in, without_secrets
 from ddim_core.storage.bucket import Bucket, bucket_is_missing, reason
+from ddim_core.storage.endpoint import service_of
 from ddim_core.storage.folder import Folder
 from ddim_core.storage.urls import SCHEMES, bucket_of, folder_of, normalise_url
 
@@ -75,14 +76,16 @@ class ObjectStore:
             FileNotFoundError: There is no such object.
             StorageError: The store failed.
         """
-        with self._errors("read", path):
-            try:
-                return self._store.get(path)
-            except (FileNotFoundError, NotADirectoryError) as exc:
-                if bucket_is_missing(exc):
-                    raise
-                missing = FileNotFoundError(f"{self.url}/{path}")
-        raise missing
+        return self._read(path, lambda: self._store.get(path))
+
+    def get_range(self, path: str, start: int, size_bytes: int) -> bytes:
+        """Return some of an object's bytes: fewer than asked for at its end, none behind it.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            StorageError: The store failed.
+        """
+        return self._read(path, lambda: self._store.get_range(path, start, size_bytes))
 
     def size_bytes(self, path: str) -> int | None:
         """Return an object's size, or None if there is none."""
@@ -116,6 +119,16 @@ class ObjectStore:
         except StorageError as exc:
             raise OutputError(f"the output must be writable: {exc}") from exc
 
+    def _read(self, path: str, read: Callable[[], bytes]) -> bytes:
+        with self._errors("read", path):
+            try:
+                return read()
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                if bucket_is_missing(exc):
+                    raise
+                missing = FileNotFoundError(f"{self.url}/{path}")
+        raise missing
+
     @contextmanager
     def _errors(self, verb: str, path: str) -> Iterator[None]:
         if path.startswith("/") or ".." in path.split("/") or "\0" in path:  # from a row or a list somebody changed
@@ -126,7 +139,8 @@ class ObjectStore:
             place = f"{self.url}/{path}".rstrip("/")
             if bucket_is_missing(exc):
                 bucket, _ = bucket_of(self.url)
-                raise OutputError(f"could not {verb} {place}: there is no bucket {bucket!r}; create it first") from exc
+                rule = f"there is no bucket {bucket!r}; create it first, at {service_of(os.environ)}"
+                raise OutputError(f"could not {verb} {place}: {rule}") from exc
             why = exc.strerror if isinstance(exc, OSError) and exc.strerror else reason(exc)
             why = without_secrets(why, secrets_in(os.environ))  # a service may send back what it was sent
             raise StorageError(f"could not {verb} {place}: {why}") from exc

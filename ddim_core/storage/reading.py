@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 READERS = 16
@@ -19,12 +20,20 @@ def read_ahead(read: Callable[[int], Answer], chunks: Iterable[int]) -> Iterator
 
     Whatever ``read`` raises is raised in its place.
     """
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="read-ahead")
+    return at_once((partial(read, chunk) for chunk in chunks), READERS, _WINDOW)
+
+
+def at_once(tasks: Iterable[Callable[[], Answer]], threads: int, window: int) -> Iterator[Answer]:
+    """Yield what the tasks return, in their order, with as many of them begun as there are ``threads``.
+
+    At most ``window`` answers wait to be taken. Whatever a task raises is raised in its place.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
     begun: deque[Future[Answer]] = deque()
     try:
-        for chunk in chunks:
-            begun.append(pool.submit(read, chunk))
-            if len(begun) >= _WINDOW:
+        for task in tasks:
+            begun.append(pool.submit(task))
+            if len(begun) >= window:
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from ddim_core.contracts.manifest import ChunkStats, FileEntry, Manifest, ManifestTotals
 from ddim_core.contracts.plan import PlannedRequest, RunPlan
-from ddim_core.contracts.record import RECORD_SCHEMA, Record, record_from_row
+from ddim_core.contracts.record import ADDED_LATER, RECORD_SCHEMA, Record, column_of, record_from_row
 from ddim_core.errors import RunExistsError, RunNotFoundError, StorageError, code_of_class
 from ddim_core.storage.changes import with_later_changes
 from ddim_core.storage.documents import Model, damaged, encode_document, read_document
@@ -32,8 +33,8 @@ PAUSED = "paused"
 Totals = TypeVar("Totals", bound=ManifestTotals)
 
 _VALUES: dict[pa.DataType, tuple[type, ...]] = {pa.string(): (str,), pa.int64(): (int,), pa.float64(): (float, int)}
-_CODE = "error_code"
-_SCHEMA_WITHOUT_CODES = RECORD_SCHEMA.remove(RECORD_SCHEMA.get_field_index(_CODE))
+_CODE, _CLASS = "error_code", "error_class"
+_DEFAULTS = {field.name: field.default for field in fields(Record) if field.name in ADDED_LATER}
 _PART = re.compile(r"^parts/(\d{5,})\.parquet$")
 
 
@@ -78,7 +79,7 @@ def encode_part(records: Sequence[Record]) -> bytes:
     Raises:
         TypeError: A record holds a value that its column cannot.
     """
-    columns = [_column(field, [getattr(record, field.name) for record in records]) for field in RECORD_SCHEMA]
+    columns = [_column(field, column_of(records, field.name)) for field in RECORD_SCHEMA]
     table = pa.Table.from_arrays(columns, schema=RECORD_SCHEMA)
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
@@ -108,33 +109,41 @@ def read_part(data: bytes, columns: list[str] | None = None) -> pa.Table:
     """Return a manifest part as a table, or only some of its columns.
 
     Raises:
-        ArrowException: The bytes are no Parquet file with the columns of ``RECORD_SCHEMA``, or those that it had
-            before ``error_code`` was added, which is then derived.
+        ArrowException: The bytes are no Parquet file with the columns of ``RECORD_SCHEMA``, or those that it had in an
+            earlier version; what such rows lack is filled in.
     """
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        if file.schema_arrow.equals(_SCHEMA_WITHOUT_CODES):
-            return _read_with_codes(file, columns or RECORD_SCHEMA.names)
-        _check_schema(file.schema_arrow)
+        lacking = ADDED_LATER - set(file.schema_arrow.names)
+        _check_schema(file.schema_arrow, lacking)
+        if lacking:
+            return _read_older(file, columns or RECORD_SCHEMA.names, lacking)
         return file.read(columns, use_threads=False)  # threads take longer to start than a part to read
     except OSError as exc:  # pyarrow's word for some damages, though the bytes are in memory
         raise pa.ArrowInvalid(" ".join(str(exc).split())) from exc
 
 
-def _read_with_codes(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
-    there = {name for name in columns if name != _CODE} | {"error_class"}
-    table = file.read([name for name in _SCHEMA_WITHOUT_CODES.names if name in there], use_threads=False)
-    classes = table.column("error_class").to_pylist()
-    codes = pa.array([None if name is None else code_of_class(name) for name in classes], pa.string())
-    return table.append_column(RECORD_SCHEMA.field(_CODE), codes).select(columns)
+def _read_older(file: pq.ParquetFile, columns: list[str], lacking: Collection[str]) -> pa.Table:
+    """Return the columns of a part that lacks some; those rows have the defaults, and of failures the class's code."""
+    there = {*columns, _CLASS} - set(lacking)
+    table = file.read([name for name in file.schema_arrow.names if name in there], use_threads=False)
+    for name in lacking:
+        values = [_DEFAULTS[name]] * table.num_rows
+        if name == _CODE:
+            classes = table.column(_CLASS).to_pylist()
+            values = [None if each is None else code_of_class(each) for each in classes]
+        field = RECORD_SCHEMA.field(name)
+        table = table.append_column(field, pa.array(values, field.type))
+    return table.select(columns)
 
 
-def _check_schema(schema: pa.Schema) -> None:
-    if schema.equals(RECORD_SCHEMA):
+def _check_schema(schema: pa.Schema, lacking: Collection[str]) -> None:
+    wanted = [field for field in RECORD_SCHEMA if field.name not in lacking]
+    if schema.equals(pa.schema(wanted)):
         return
-    if schema.names != RECORD_SCHEMA.names:
+    if schema.names != [field.name for field in wanted]:
         raise pa.ArrowInvalid(f"columns must be {', '.join(RECORD_SCHEMA.names)}, got {', '.join(schema.names)}")
-    found, field = next((a, b) for a, b in zip(schema, RECORD_SCHEMA, strict=True) if not a.equals(b))
+    found, field = next((a, b) for a, b in zip(schema, wanted, strict=True) if not a.equals(b))
     raise pa.ArrowInvalid(f"column {field.name} must be {_kind(field)}, got {_kind(found)}")
 
 

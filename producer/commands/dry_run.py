@@ -12,6 +12,7 @@ import click
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import BrokerError
 from ddim_core.storage.run_folder import RunFolder
+from producer.advice import Advice
 from producer.broker import Broker
 from producer.estimate import Estimate, estimate_text, estimated
 from producer.inputs import read_rows, source_of
@@ -35,6 +36,12 @@ def tell_plan(
     estimate: Estimate = estimated(workload, options, earlier, reports)
     click.echo(json.dumps(asdict(estimate)) if given["as_json"] else estimate_text(estimate))
     click.echo("nothing was written or queued", err=True)
+
+
+def tell_advice(advice: Advice) -> None:
+    """Say on standard error what a person should know of a run's model before it is made."""
+    for line in advice.lines():
+        click.echo(line, err=True)
 
 
 def _reports(broker: Broker | None) -> list[WorkerReport]:

@@ -11,13 +11,14 @@ import click
 from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker
 from ddim_core.contracts.image_encoding import DEFAULT_QUALITY, ImageFormat, chosen_encoding
 from ddim_core.contracts.limits import read_limits
+from ddim_core.contracts.long_prompts import DEFAULT_MAX_WINDOWS, MODES
 from ddim_core.contracts.plan import Container, Priority
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL
 from ddim_core.contracts.request import Request
 from ddim_core.errors import InputError
 from producer.inputs.lists import read_lists
 from producer.inputs.tables import json_or_text
-from producer.planning import RunOptions
+from producer.planning import RunOptions, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -34,6 +35,17 @@ _DEFAULTS_FOR_REQUESTS: dict[str, tuple[type, str]] = {
     "negative_prompt": (str, "What images shall not show."),
     "class_label": (str, "With a class-conditional model: the class, by its number or name."),
     "num_images_per_prompt": (int, "Images for each request."),
+}
+_LONG_PROMPTS = {
+    "long_prompts": (
+        click.Choice(MODES),
+        "With prompts of more tokens than the model's text encoder takes: refuse them, cut them, or encode all of it "
+        "in windows. [default: the run's; of a new one: refuse]",
+    ),
+    "max_windows": (
+        click.IntRange(min=1),
+        f"With --long-prompts chunk: the most that a prompt may take. [default: {DEFAULT_MAX_WINDOWS}]",
+    ),
 }
 
 
@@ -87,6 +99,8 @@ def options_of(given: Mapping[str, Any]) -> RunOptions:
     return RunOptions(
         out=given["out"] or "",
         model=given["model"],
+        variant=given["variant"],
+        settings=given["settings"],
         seed=given["seed"],
         container=given["container"],
         encoding=chosen_encoding(given["image_format"], given["quality"], lossless=given["lossless"]),
@@ -112,7 +126,8 @@ def defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: A scheduler's parameter is not ``KEY=VALUE``.
     """
-    defaults = {name: given[name] for name in _DEFAULTS_FOR_REQUESTS if given[name] is not None}
+    names = (*_DEFAULTS_FOR_REQUESTS, *_LONG_PROMPTS)
+    defaults = {name: given[name] for name in names if given[name] is not None}
     if given["scheduler"]:
         defaults["scheduler"] = dict(map(_name_and_value, given["scheduler"]))
     return defaults
@@ -143,6 +158,19 @@ def _run_as_a_whole() -> list[Callable[[Decorated], Decorated]]:
             show_default=True,
             metavar="NAME_OR_PATH",
             help="A checkpoint folder in diffusers' format, or the small one that comes along.",
+        ),
+        click.option(
+            "--variant",
+            metavar="NAME",
+            help="Of the model's weights, as fp16. [default: the plain ones, or else the only variant there is]",
+        ),
+        click.option(
+            "--settings",
+            type=click.Choice(get_args(Settings)),
+            default="recommended",
+            show_default=True,
+            help="What holds where neither a request nor an option says otherwise: what the model recommends, if it "
+            "does, before diffusers' defaults; or these alone.",
         ),
         click.option(
             "--seed", default=0, show_default=True, help="What the seeds of requests that name none follow from."
@@ -203,6 +231,8 @@ def _request_defaults() -> list[Callable[[Decorated], Decorated]]:
         standard = Request.model_fields[name].default
         shown = "" if standard in (None, "") or "default:" in text else f" [default: {standard:g}]"
         options.append(click.option(f"--{name.replace('_', '-')}", type=kind, help=f"{text}{shown}"))
+    for name, (allowed, text) in _LONG_PROMPTS.items():
+        options.append(click.option(f"--{name.replace('_', '-')}", type=allowed, help=text))
     scheduler = click.option(
         "--scheduler",
         multiple=True,

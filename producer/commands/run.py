@@ -13,10 +13,11 @@ from click.core import ParameterSource
 
 from ddim_core.checkpoints.folder import resolve
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
-from producer.commands.dry_run import tell_plan
+from producer.commands.dry_run import tell_advice, tell_plan
 from producer.commands.options import options_of, run_options
 from producer.display import exit_code, follow, shown, summary
 from producer.embedded import LocalFleet, check_host, local_fleet
+from producer.images.hint import how_to_see
 from producer.inputs import read_rows, source_of
 from producer.model import checkpoint_of
 from producer.progress import RunProgress, RunStatus
@@ -39,9 +40,9 @@ from producer.submission import PreparedRun, prepared
 def command(prompts: tuple[str, ...], run_url: str | None, devices: str, **given: Any) -> int:
     """Make the images for PROMPTS on this machine, with Redis and workers inside, and write a manifest and a report.
 
-    PROMPTS are .jsonl, .csv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs, patterns, or - to
-    read JSON lines, Parquet or a prompt a line from standard input. Options such as --num-inference-steps hold for
-    requests that do not say otherwise. The same command again goes on where a run was interrupted.
+    PROMPTS are .jsonl, .json, .csv, .tsv, .parquet or .txt files, also with .gz or .zst after that, s3:// URLs,
+    patterns, or - to read any of them from standard input. Options such as --num-inference-steps hold for requests
+    that do not say otherwise. The same command again goes on where a run was interrupted.
     """
     if run_url is not None:
         _refuse_beside_resume(click.get_current_context())
@@ -57,6 +58,7 @@ def command(prompts: tuple[str, ...], run_url: str | None, devices: str, **given
             return 0
         check_host()
         with prepared(read_rows(*prompts), source_of(*prompts), options) as run:
+            tell_advice(run.spool.workload.advice)
             folder, status = run.folder, _make(run.folder, devices, run, resolve(given["model"]))
     _conclude(folder, status)
     return exit_code(status)
@@ -133,5 +135,7 @@ def _conclude(folder: RunFolder, status: RunStatus) -> None:
     if status.state == "finished":
         click.echo(f"manifest: {shown(f'{folder.url}/{MANIFEST}')}")
     click.echo(f"report:   {shown(write_report(folder.url))}")
+    if see := how_to_see(status):
+        click.echo(f"to see the images as files: {see}", err=True)
     if status.state == "cancelled":
         click.echo(f"to go on with it: ddim-fleet run --resume {folder.url}", err=True)

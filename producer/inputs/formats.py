@@ -1,26 +1,37 @@
-"""Read requests, a line at a time: JSONL, CSV, Parquet or plain text, with or without compression."""
+"""Read requests: JSON, CSV, TSV, Parquet or plain text, with or without compression, told by what they hold."""
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import BinaryIO
 
 from ddim_core.errors import Fault, InputError, RequestFaults
+from producer.inputs.content import is_header, json_form, prompts_refusal, script_refusal, separator_of
+from producer.inputs.documents import read_json
+from producer.inputs.encodings import as_utf8
+from producer.inputs.heads import Head, headed
 from producer.inputs.jsonl import read_jsonl
-from producer.inputs.lines import Lines, byte_lines, decoded
+from producer.inputs.lines import byte_lines
+from producer.inputs.parquet import read_parquet
+from producer.inputs.plain_text import read_text
+from producer.inputs.signatures import foreign, foreign_text, refusal
 from producer.inputs.sources import Source, sources
-from producer.inputs.streams import SUFFIXES, plain, plain_name
-from producer.inputs.tables import read_csv, read_parquet
+from producer.inputs.streams import SUFFIXES, Pieces, plain, plain_name
+from producer.inputs.tables import read_csv
 from producer.rows import Row
 
-PARQUET = ".parquet"
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}
+"""Separators that tables have unless their header says otherwise."""
+PARQUET, TEXT = ".parquet", ".txt"
+KNOWN = (*JSON_SUFFIXES, *TABLE_SUFFIXES, PARQUET, TEXT)
 PARQUET_MAGIC = b"PAR1"
 
-Reader = Callable[[str, Lines], Iterator[Row | Fault]]
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 def read_rows(*prompts: str) -> Iterator[Row | Fault]:
@@ -41,43 +52,80 @@ def read_rows(*prompts: str) -> Iterator[Row | Fault]:
             yield from exc.faults
 
 
-def read_text(source: str, lines: Lines) -> Iterator[Row | Fault]:
-    """Yield a row for each line that is not blank: the line is the prompt."""
-    for number, text in decoded(source, lines):
-        if isinstance(text, Fault):
-            yield text
-        elif text.strip():
-            yield Row(source, number, {"prompt": text.strip()})
-
-
-READERS: dict[str, Reader] = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".csv": read_csv, ".txt": read_text}
-
-
-def _format_of(source: Source) -> str:
-    return PurePath(plain_name(source.name)).suffix.lower()
+def _suffix(source: Source) -> str:
+    """Return what a name says of the format; that of a pipe says nothing."""
+    return "" if source.is_piped else PurePath(plain_name(source.name)).suffix.lower()
 
 
 def _check_name(source: Source) -> None:
-    if not source.is_piped and _format_of(source) not in (*READERS, PARQUET):
-        raise InputError(
-            f"the name of a prompts file must end in one of {', '.join((*READERS, PARQUET))}, and "
-            f"{', '.join(SUFFIXES)} where it is compressed, got {source.name!r}; rename it, or give '-' and pipe it in"
-        )
+    suffix = _suffix(source)
+    if source.is_piped or suffix in KNOWN:
+        return
+    remedy = "save the sheet as CSV (UTF-8)" if suffix in _SHEETS else "rename it after what it holds"
+    raise InputError(
+        f"the name of a prompts file must end in one of {', '.join(KNOWN)}, and {', '.join(SUFFIXES)} where it is "
+        f"compressed, got {source.name!r}; {remedy}"
+    )
 
 
 def _read(source: Source, file: BinaryIO) -> Iterator[Row | Fault]:
+    """Yield the rows of one source, or the one fault that it holds none."""
     try:
-        content = plain("" if source.is_piped else source.name, file)
+        head, content = headed(plain("" if source.is_piped else source.name, file))
+        if head.data.startswith(PARQUET_MAGIC):
+            yield from _read_table(source.name, file, content)
+            return
+        if rule := foreign(head.data):
+            raise InputError(rule)
+        head, content = as_utf8(content)
+        suffix = _suffix(source)
+        if rule := foreign_text(head.text) or (suffix == PARQUET and _no_parquet(head)) or None:
+            raise InputError(rule)
     except InputError as exc:
         raise RequestFaults([Fault(source.name, None, None, str(exc))]) from exc
     with content:
-        is_table = _format_of(source) == PARQUET or (source.is_piped and content.peek().startswith(PARQUET_MAGIC))
-        if is_table:
-            yield from _read_table(source.name, file, content)
-        elif source.is_piped:
-            yield from _read_piped(source.name, content)
+        yield from _read_text(source.name, suffix, head, content)
+
+
+def _no_parquet(head: Head) -> str | None:
+    """Return why a file called .parquet is refused that is neither that nor another format which tells itself."""
+    if json_form(head) or is_header(_first_line(head)):
+        return None
+    return refusal("none of them by its name, .parquet", "rename it after what it holds")
+
+
+def _read_text(name: str, suffix: str, head: Head, content: io.BufferedReader[Pieces]) -> Iterator[Row | Fault]:
+    """Yield the rows of text: by its name if that fits, and by what it holds where that tells."""
+    form = json_form(head)
+    first = _first_line(head)
+    if form == "json":
+        yield from read_json(name, content)
+    elif form == "json lines":
+        yield from read_jsonl(name, byte_lines(name, content))
+    elif suffix in TABLE_SUFFIXES or separator_of(first) or (suffix != TEXT and is_header(first)):
+        rows = read_csv(name, byte_lines(name, content), TABLE_SUFFIXES.get(suffix, ","))
+        yield from _without_line_feeds(rows) if head.was_old_mac else rows
+    elif suffix in JSON_SUFFIXES:
+        rule = script_refusal(head.text)
+        yield from [Fault(name, None, None, rule)] if rule else read_jsonl(name, byte_lines(name, content))
+    elif rule := prompts_refusal(head, is_piped=suffix == ""):
+        yield Fault(name, None, None, rule)
+    else:
+        yield from read_text(name, byte_lines(name, content))
+
+
+def _without_line_feeds(rows: Iterator[Row | Fault]) -> Iterator[Row | Fault]:
+    """Yield rows, or faults in place of those with a line feed, which was a carriage return until lines were told."""
+    for row in rows:
+        if isinstance(row, Row) and any("\n" in value for value in row.fields.values() if isinstance(value, str)):
+            yield row.fault(None, "a cell must have no line end of its own where lines end in carriage returns")
         else:
-            yield from READERS[_format_of(source)](source.name, byte_lines(source.name, content))
+            yield row
+
+
+def _first_line(head: Head) -> str:
+    """Return the first line that is not blank."""
+    return next((line for line in head.text.split("\n") if line.strip()), "").strip("\r")
 
 
 def _read_table(name: str, file: BinaryIO, content: BinaryIO) -> Iterator[Row | Fault]:
@@ -86,10 +134,7 @@ def _read_table(name: str, file: BinaryIO, content: BinaryIO) -> Iterator[Row | 
         yield from read_parquet(name, file)
         return
     with tempfile.TemporaryFile(prefix="ddim-fleet-") as copy:
-        try:
-            shutil.copyfileobj(content, copy)
-        except InputError as exc:
-            raise RequestFaults([Fault(name, None, None, str(exc))]) from exc
+        shutil.copyfileobj(content, copy)
         copy.seek(0)
         yield from read_parquet(name, copy)
 
@@ -102,16 +147,3 @@ def _is_plain_table(file: BinaryIO) -> bool:
     is_table = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     file.seek(position)
     return is_table
-
-
-def _read_piped(name: str, content: BinaryIO) -> Iterator[Row | Fault]:
-    """Read JSONL if the first character that is no white space opens an object, otherwise a prompt a line."""
-    head: list[bytes] = []
-    lines = byte_lines(name, content)
-    for line in lines:
-        head.append(line)
-        if line.strip():
-            break
-    opens_object = bool(head) and head[-1].lstrip().startswith(b"{")
-    read = read_jsonl if opens_object else read_text
-    yield from read(name, chain(head, lines))

@@ -1,15 +1,44 @@
-"""Read requests from JSON lines, of our own form or of the OpenAI Batch form."""
+"""Read requests from JSON, an object a line or in an array, of our own form or of the OpenAI Batch form."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ddim_core.errors import Fault
 from producer.inputs.lines import Lines, decoded
 from producer.inputs.openai import has_batch_form, request_rows
-from producer.rows import Row
+from producer.rows import FIELDS, Row
+
+_MARK = "\ufeff"
+_OURS = frozenset(FIELDS)
+
+
+class RowMaker:
+    """Makes rows of the objects of one file, all of which have the form of the first."""
+
+    def __init__(self, source: str) -> None:
+        """Take what messages call the file."""
+        self._source = source
+        self._first: tuple[int, bool] | None = None
+
+    def rows(self, number: int, value: dict[str, Any]) -> Iterable[Row | Fault]:
+        """Return the row of an object, or what is wrong with it; null leaves a field out."""
+        if None in value.values():
+            value = {name: item for name, item in value.items() if item is not None}
+        row = Row(self._source, number, value)
+        is_ours = value.keys() <= _OURS  # of a million lines, nearly all
+        is_batch = not is_ours and has_batch_form(value)
+        self._first = self._first or (number, is_batch)
+        if is_batch != self._first[1]:
+            return (row.fault(None, _mixed(self._first[0], is_batch=is_batch)),)
+        if is_batch:
+            return request_rows(row)
+        if not is_ours and (inner := _wrapped(value)) is not None:
+            rule = f"a request must have fields such as prompt, got an object around a list; give what {inner!r} holds"
+            return (row.fault(None, rule),)
+        return (row,)
 
 
 def read_jsonl(source: str, lines: Lines) -> Iterator[Row | Fault]:
@@ -17,25 +46,19 @@ def read_jsonl(source: str, lines: Lines) -> Iterator[Row | Fault]:
 
     Null leaves a field out.
     """
-    first: tuple[int, bool] | None = None
+    maker = RowMaker(source)
     for number, text in decoded(source, lines):
         if isinstance(text, Fault):
             yield text
             continue
-        if not (text := text.strip()):
+        # A file that begins with a byte-order mark may have been put after another.
+        if not (text := text.strip().removeprefix(_MARK)):
             continue
-        row = _parse_object(source, number, text)
-        if isinstance(row, Fault):
-            yield row
-            continue
-        is_batch = has_batch_form(row.fields)
-        first = first or (number, is_batch)
-        if is_batch != first[1]:
-            yield row.fault(None, _mixed(first[0], is_batch=is_batch))
-        elif is_batch:
-            yield from request_rows(row)
+        value = _parse_object(source, number, text)
+        if isinstance(value, Fault):
+            yield value
         else:
-            yield row
+            yield from maker.rows(number, value)
 
 
 def _mixed(first: int, *, is_batch: bool) -> str:
@@ -43,16 +66,25 @@ def _mixed(first: int, *, is_batch: bool) -> str:
     return f"the line must have {forms[not is_batch]} as line {first} has, got {forms[is_batch]}"
 
 
-def _parse_object(source: str, number: int, text: str) -> Row | Fault:
+def _wrapped(fields: dict[str, Any]) -> str | None:
+    """Return the name under which an object holds a list of requests in place of one."""
+    for name, value in fields.items():
+        if name not in _OURS and isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            return name
+    return None
+
+
+def _parse_object(source: str, number: int, text: str) -> dict[str, Any] | Fault:
     try:
-        value = _DECODER.decode(text)
+        value = JSON.decode(text)
     except (ValueError, RecursionError) as exc:
-        return Fault(source, number, None, f"the line must be a JSON object, got {_shortened(text)} ({_reason(exc)})")
+        comma = "; leave out the comma after it" if text.endswith("},") else ""
+        return Fault(
+            source, number, None, f"the line must be a JSON object, got {shortened(text)} ({reason_of(exc)}){comma}"
+        )
     if not isinstance(value, dict):
-        return Fault(source, number, None, f"the line must be a JSON object, got {_shortened(text)}")
-    if None in value.values():
-        value = {name: item for name, item in value.items() if item is not None}
-    return Row(source, number, value)
+        return Fault(source, number, None, f"the line must be a JSON object, got {shortened(text)}")
+    return value
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,14 +95,17 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_repeats)
+JSON = json.JSONDecoder(object_pairs_hook=_without_repeats)
+"""Refuses a name that an object gives twice, of which Python would take the second."""
 
 
-def _reason(exc: Exception) -> str:
+def reason_of(exc: Exception) -> str:
+    """Return why a text is no JSON."""
     if isinstance(exc, json.JSONDecodeError):
         return f"{exc.msg} at column {exc.colno}"
     return "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return a text as messages show it."""
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -15,6 +15,7 @@ MAX_LINE_BYTES = 16 * 2**20
 """A longer line is no request; the limit keeps a file without line ends out of the memory."""
 
 _BOM = b"\xef\xbb\xbf"
+_CONVERT = "convert the file from the encoding in which it was saved (iconv -f ENCODING -t UTF-8)"
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def readable(path: Path) -> Iterator[None]:
     except FileNotFoundError as exc:
         _refuse(path, "it does not exist", exc)
     except IsADirectoryError as exc:
-        _refuse(path, "it is a folder", exc)
+        _refuse(path, f"it is a folder; for all files in it: '{path}/*'", exc)
     except OSError as exc:
         _refuse(path, (exc.strerror or str(exc)).lower(), exc)
 
@@ -83,7 +84,13 @@ def decoded(source: str, lines: Lines) -> Iterator[tuple[int, str | Fault]]:
             )
             return
         try:
-            yield number, line.decode()
+            text = line.decode()
         except UnicodeDecodeError as exc:
             got = f"byte 0x{line[exc.start]:02x} at column {exc.start + 1}"
-            yield number, Fault(source, number, None, f"the line must be UTF-8 text, got {got}")
+            yield number, Fault(source, number, None, f"the line must be UTF-8 text, got {got}; {_CONVERT}")
+            continue
+        if "\0" in text:
+            got = f"NUL at column {text.index(chr(0)) + 1}"
+            yield number, Fault(source, number, None, f"the line must be text, got {got}; {_CONVERT}")
+        else:
+            yield number, text

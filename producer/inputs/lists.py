@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from ddim_core.errors import Fault, InputError, RequestFaults
 from producer.expansion import list_fault
+from producer.inputs.jsonl import JSON
 from producer.inputs.sources import sources
 from producer.inputs.streams import plain
 
@@ -18,11 +18,13 @@ def read_lists(path: str) -> Mapping[str, Sequence[str]]:
         InputError: The file cannot be read, or is no JSON object.
         RequestFaults: One of its lists is none.
     """
-    (source,) = sources([path])
-    with source.open() as file, plain("" if source.is_piped else path, file) as content:
+    found = list(sources([path]))
+    if len(found) != 1:
+        raise InputError(f"the lists must be one file, got {len(found)} that match {path!r}")
+    with found[0].open() as file, plain("" if found[0].is_piped else path, file) as content:
         text = content.read()
     try:
-        lists = json.loads(text)
+        lists = JSON.decode(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as exc:
         raise InputError(f"the lists must be a JSON object of names and lists of texts, got {path!r}: {exc}") from exc
     if not isinstance(lists, dict) or not lists:

@@ -77,8 +77,9 @@ def _files(path: Path, named: str) -> Iterator[Source]:
 
 
 def _file(path: Path, name: str) -> Source:
-    is_piped = path.is_fifo()
-    if not is_piped:
+    # As a redirected input is called, /dev/stdin is no pipe, and its name tells nothing all the same.
+    is_piped = path.is_fifo() or str(path).startswith("/dev/")
+    if not path.is_fifo():
         with opened(path):  # at once: a misspelt name shall not be found after an hour of reading the others
             pass
     return Source(name, partial(opened, path), is_piped)
@@ -126,4 +127,7 @@ def _streamed(store: ObjectStore, key: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _stdin() -> Iterator[BinaryIO]:
-    yield sys.stdin.buffer
+    if sys.stdin is None:  # as where it is closed
+        raise InputError("standard input must be open to be read, got none; pipe the requests in, or name a file")
+    with readable(Path("stdin")):
+        yield sys.stdin.buffer

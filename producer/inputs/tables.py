@@ -1,120 +1,126 @@
-"""Read requests from tables, CSV and Parquet: a column is a field, or ``metadata.x`` and ``scheduler.x`` within one."""
+"""Read requests from CSV and TSV: a column is a field, or ``metadata.x`` and ``scheduler.x`` within one."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from itertools import chain
+from typing import Any
 
 from ddim_core.contracts.kinds import KINDS
-from ddim_core.errors import Fault, InputError
-from producer.inputs.lines import Lines, decoded
-from producer.rows import FIELDS, LISTS, SWEEP, Row
-from producer.wording import got, known_field
+from ddim_core.errors import Fault
+from producer.inputs.columns import OBJECTS, Counts, folded, header_faults, is_unnamed
+from producer.inputs.content import EXCEL_SEPARATOR, separator_of
+from producer.inputs.lines import MAX_LINE_BYTES, Lines, decoded
+from producer.rows import LISTS, SWEEP, Row
+from producer.wording import got
 
-OBJECTS = ("metadata", "scheduler", SWEEP, LISTS, *KINDS)
-"""Fields that hold names and values; a column may hold one of them, as in ``scheduler.timestep_spacing``."""
 _AS_JSON = ("scheduler", SWEEP, LISTS, *KINDS)
-"""Those of them whose values are not all text."""
-_COLUMNS = (*FIELDS, *(f"{name}.x" for name in OBJECTS))
-_SUBJECTS = ("prompt", "class_label", "num_images_per_prompt")
-"""A table has one of them; with an unconditional model there is nothing to say but how many."""
+"""Fields of names and values, whose values are not all text."""
 _OTHER_SEPARATORS = (";", "\t", "|")
+_FLAGS = {"true": True, "false": False}
+_REASONS = {
+    "unexpected end of data": "; a quote is never closed",
+    "new-line character seen in unquoted field": "; lines must end in line feeds",
+    "field larger than field limit": "; a quote is never closed, or a cell is too long",
+}
+_MARK = "\ufeff"
 
 
-def read_csv(source: str, lines: Lines) -> Iterator[Row | Fault]:
-    """Yield a row for each record below the header; an empty cell leaves its field out."""
+def read_csv(source: str, lines: Lines, separator: str = ",") -> Iterator[Row | Fault]:
+    """Yield a row for each record below the header; an empty cell leaves its field out.
+
+    A line such as ``sep=;`` before the header, or a header of nothing but fields, says what else separates cells.
+    """
     bad_lines: list[Fault] = []
-    reader = csv.reader(_texts(source, lines, bad_lines), strict=True)
-    header: list[str] | None = None
+    texts = _Texts(source, lines, bad_lines)
+    # One for all readers of a process, and 131,072 characters unless raised; lines are bounded as it is.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    first = texts.first()
+    separator = separator_of(first.strip("\r\n")) or separator
+    held = "\n" if EXCEL_SEPARATOR.fullmatch(first.strip()) else first
+    reader = csv.reader(
+        chain([held], texts), delimiter=separator, strict=True, skipinitialspace=_has_spaces(first, separator)
+    )
     try:
-        for cells in reader:
-            yield from bad_lines
-            if bad_lines or not any(cell.strip() for cell in cells):
-                bad_lines.clear()
-            elif header is None:
-                header = [cell.strip() for cell in cells]
-                if faults := _header_faults(source, reader.line_num, header):
-                    yield from faults
-                    return  # every line would repeat them
-            else:
-                yield _csv_row(source, reader.line_num, header, cells)
+        yield from _records(source, reader, texts, bad_lines)
     except csv.Error as exc:
-        yield Fault(source, reader.line_num, None, f"the line must be CSV, got {exc}; the rest was not read")
+        hint = next((text for reason, text in _REASONS.items() if str(exc).startswith(reason)), "")
+        rule = f"the line must be CSV, got {str(exc).partition(' - ')[0]}; the rest was not read{hint}"
+        yield Fault(source, texts.number(reader), None, rule)
     yield from bad_lines
 
 
-def read_parquet(source: str, file: BinaryIO) -> Iterator[Row | Fault]:
-    """Yield a row for each row of the table, numbered from 1; null leaves a field out.
+class _Texts:
+    """The lines of a table as text; one that is none goes to ``faults``, and its record is not used."""
 
-    Raises:
-        InputError: The file, which must be seekable, is no Parquet file.
-    """
-    try:
-        with pq.ParquetFile(file) as table:
-            faults = _header_faults(source, None, table.schema_arrow.names)
-            yield from faults
-            yield from () if faults else _parquet_rows(source, table)
-    except (pa.ArrowException, OSError) as exc:
-        reason = str(exc).split("\n", maxsplit=1)[0]
-        raise InputError(f"a .parquet file must be a Parquet table, got {source!r}: {reason}") from exc
+    def __init__(self, source: str, lines: Lines, faults: list[Fault]) -> None:
+        self._source, self._faults = source, faults
+        self._lines = decoded(source, lines)
+        self._skipped = 0
 
-
-def _parquet_rows(source: str, table: pq.ParquetFile) -> Iterator[Row]:
-    number = 0
-    for batch in table.iter_batches(batch_size=1000):
-        for fields in batch.to_pylist():
-            number += 1
-            yield Row(source, number, _folded({name: _plain(value) for name, value in fields.items()}))
-
-
-def _plain(value: Any) -> Any:
-    """Return a struct or map of Parquet as a dict without its nulls."""
-    if isinstance(value, list) and all(isinstance(pair, tuple) for pair in value):
-        value = dict(value)
-    if isinstance(value, dict):
-        return {name: item for name, item in value.items() if item is not None}
-    return value
-
-
-def _texts(source: str, lines: Lines, faults: list[Fault]) -> Iterator[str]:
-    """Yield the lines as text; one that is none goes to ``faults``, and its record is not used."""
-    for _, text in decoded(source, lines):
-        if isinstance(text, Fault):
-            faults.append(text)
+    def __iter__(self) -> Iterator[str]:
+        for number, text in self._lines:
+            if isinstance(text, str) and _MARK not in text:
+                yield text
+                continue
+            rule = "the line must have no byte-order mark, got one; the files put together here need lines of their own"
+            self._faults.append(text if isinstance(text, Fault) else Fault(self._source, number, None, rule))
             yield "\n"
+
+    def first(self) -> str:
+        """Return the first line that is not blank, or nothing."""
+        for text in self:
+            if text.strip():
+                return text
+            self._skipped += 1
+        return ""
+
+    def number(self, reader: Any) -> int:
+        """Return the line that a reader of what follows is at."""
+        line: int = reader.line_num
+        return line + self._skipped
+
+
+def _has_spaces(header: str, separator: str) -> bool:
+    """Return whether a space follows every separator of the header, so that quotes behind one are quotes."""
+    return separator in header and header.count(separator) == header.count(f"{separator} ")
+
+
+def _records(source: str, reader: Any, texts: _Texts, bad_lines: list[Fault]) -> Iterator[Row | Fault]:
+    header: list[str] = []
+    counts = Counts(())
+    for cells in reader:
+        yield from bad_lines
+        line = texts.number(reader)
+        if bad_lines or not any(cell.strip() for cell in cells):
+            bad_lines.clear()
+        elif header:
+            yield _csv_row(source, line, header, cells, counts)
         else:
-            yield text
+            header = [cell.strip() or f"Unnamed: {i}" for i, cell in enumerate(cells)]
+            counts = Counts(header)
+            if faults := _header_faults(source, line, header):
+                yield from faults
+                return  # every line would repeat them
 
 
-def _header_faults(source: str, line: int | None, header: list[str]) -> list[Fault]:
+def _header_faults(source: str, line: int, header: list[str]) -> list[Fault]:
     other = [mark for mark in _OTHER_SEPARATORS if mark in header[0]]
-    if line is not None and len(header) == 1 and other:
+    if len(header) == 1 and other:
         return [Fault(source, line, None, f"columns must be separated by commas, got {other[0]!r} in {got(header[0])}")]
-    faults = []
-    for name in dict.fromkeys(header):
-        outer, dot, inner = name.partition(".")
-        if not (name in FIELDS or (dot and inner and outer in OBJECTS)):
-            faults.append(Fault(source, line, None, f"a column {known_field(name, _COLUMNS)}"))
-        elif header.count(name) > 1:
-            faults.append(
-                Fault(source, line, None, f"a column must be given once, got {name!r} {header.count(name)} times")
-            )
-    if not any(name in header for name in _SUBJECTS):
-        known = " or ".join(map(repr, _SUBJECTS))
-        faults.append(Fault(source, line, None, f"a column must be named {known}, got {', '.join(header)}"))
-    return faults
+    return header_faults(source, line, ["" if is_unnamed(name) else name for name in header])
 
 
-def _csv_row(source: str, line: int, header: list[str], cells: list[str]) -> Row | Fault:
+def _csv_row(source: str, line: int, header: list[str], cells: list[str], counts: Counts) -> Row | Fault:
     if len(cells) != len(header):
         return Fault(source, line, None, f"a record must have {len(header)} cells as the header has, got {len(cells)}")
-    fields = {name: _parse_cell(name, cell) for name, cell in zip(header, cells, strict=True) if cell.strip()}
-    return Row(source, line, _folded(fields), typed=False)
+    named = counts.without(dict(zip(header, cells, strict=True)), source, line)
+    if isinstance(named, Fault):
+        return named
+    fields = {name: _parse_cell(name, cell) for name, cell in named.items() if cell.strip()}
+    return Row(source, line, folded(fields), typed=False)
 
 
 def _parse_cell(name: str, cell: str) -> Any:
@@ -124,22 +130,11 @@ def _parse_cell(name: str, cell: str) -> Any:
 
 
 def json_or_text(text: str) -> Any:
-    """Return what ``text`` says as JSON, or the text itself if it is none."""
+    """Return what ``text`` says as JSON, or else the text itself; flags also as Python and Excel write them."""
+    flag = _FLAGS.get(text.strip().lower())
+    if flag is not None:
+        return flag
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _folded(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with columns such as ``metadata.label`` folded into one object, and nulls left out."""
-    folded: dict[str, Any] = {}
-    for name, value in fields.items():
-        outer, dot, inner = name.partition(".")
-        if value is None:
-            continue
-        if not dot:
-            folded[name] = {**value, **folded.get(name, {})} if isinstance(value, dict) else value
-        elif isinstance(folded.setdefault(outer, {}), dict):
-            folded[outer][inner] = value
-    return folded

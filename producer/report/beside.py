@@ -21,6 +21,8 @@ PAGE_CARDS = 60
 """Cards of a page, and thumbnails of a file: a page without a filter needs one."""
 ROWS_PER_FILE = 30 * PAGE_CARDS
 _WRITERS = 4
+_EACH = ("key", "caption", "status", "fault")
+"""What a row has of a card, as it is."""
 _OURS = re.compile(rf"^{REPORT_FOLDER}/[0-9a-f]{{16}}/(rows|images)-\d{{5,}}\.js$")
 
 
@@ -97,15 +99,18 @@ class Beside:
 def columns(cards: list[Card]) -> dict[str, Any]:
     """Return rows as columns, with what they share written once."""
     shared: dict[Pairs, int] = {}
+    labels: dict[Pairs, int] = {}
     own: dict[str, list[str]] = {name: [] for name, _ in cards[0].own}
-    content: dict[str, Any] = {"key": [], "caption": [], "status": [], "fault": [], "own": own, "sharedIndex": []}
+    content: dict[str, Any] = {name: [] for name in (*_EACH, "sharedIndex", "labelsIndex")}
     for card in cards:
-        for name in ("key", "caption", "status", "fault"):
+        for name in _EACH:
             content[name].append(getattr(card, name))
         for name, value in card.own:
             own[name].append(value)
         content["sharedIndex"].append(shared.setdefault(card.shared, len(shared)))
-    return {**content, "shared": [dict(pairs) for pairs in shared]}
+        content["labelsIndex"].append(labels.setdefault(card.labels, len(labels)))
+    # Names of labels are people's, and one may be __proto__: they stay pairs.
+    return {**content, "own": own, "shared": [dict(pairs) for pairs in shared], "labels": list(labels)}
 
 
 def as_script(content: object) -> str:

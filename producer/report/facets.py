@@ -3,38 +3,85 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from ddim_core.contracts.record import Record
+from ddim_core.contracts.record import Record, is_cut
 from ddim_core.schedule.config import PARAMETER_NAMES
 from producer.report.wording import short
+
+WORDS = {
+    "num_inference_steps": "Steps",
+    "guidance_scale": "Guidance",
+    "guidance_rescale": "Guidance rescale",
+    "eta": "Eta",
+    "beta_start": "First beta",
+    "beta_end": "Last beta",
+    "beta_schedule": "Noise schedule",
+    "clip_sample": "Clipping",
+    "clip_sample_range": "Clipping range",
+    "num_train_timesteps": "Training timesteps",
+    "prediction_type": "Prediction",
+    "rescale_betas_zero_snr": "Zero terminal SNR",
+    "sample_max_value": "Threshold at most",
+    "set_alpha_to_one": "Last step to the end",
+    "steps_offset": "Step offset",
+    "dynamic_thresholding_ratio": "Threshold quantile",
+    "thresholding": "Dynamic threshold",
+    "timestep_pairs": "A step leads",
+    "timestep_spacing": "Step spacing",
+}
+"""What people call the fields of requests and schedulers; any other is called what it is, without underscores."""
+_VALUES = {"diffusers": "T/N back, as in diffusers", "visited": "to the next one visited"}
+"""What people call a value that says nothing by itself."""
 
 MAX_CHOICES = 40
 """With more values than these a parameter is filtered by a range, if it is a number, and otherwise not at all."""
 VALUES_SHOWN = 4
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?(e[+-]?[0-9]{1,2})?", re.IGNORECASE)
+"""What Python and a browser both read as the same finite number."""
 
 Pairs = tuple[tuple[str, str], ...]
 """Names and values, as a person reads them."""
 
 
 def parameters(record: Record) -> Pairs:
-    """Return every sampling parameter of a row, scheduler fields under their own names."""
+    """Return every sampling parameter of a row, in words."""
     return (
-        ("Steps", str(record.num_inference_steps)),
-        ("Guidance", short(record.guidance_scale)),
-        ("Guidance rescale", short(record.guidance_rescale)),
-        ("Eta", short(record.eta)),
+        (WORDS["num_inference_steps"], str(record.num_inference_steps)),
+        (WORDS["guidance_scale"], short(record.guidance_scale)),
+        (WORDS["guidance_rescale"], short(record.guidance_rescale)),
+        (WORDS["eta"], short(record.eta)),
         ("Size", f"{record.width} x {record.height}"),
+        *_seen(record),
         *_scheduler(record.scheduler),
     )
+
+
+def _seen(record: Record) -> Pairs:
+    """Return how much of the prompts the model saw, where that is known."""
+    if record.prompt_tokens is None:
+        return ()
+    whole = "whole" if record.windows == 1 else f"whole, in {record.windows} windows"
+    return (("Prompt seen", "cut" if is_cut(record) else whole),)
 
 
 @lru_cache(maxsize=1024)
 def _scheduler(text: str) -> Pairs:
     fields = json.loads(text)
-    return tuple((name, _as_text(fields[name])) for name in sorted(PARAMETER_NAMES) if fields.get(name) is not None)
+    names = (name for name in sorted(PARAMETER_NAMES) if fields.get(name) is not None)
+    return tuple((_in_words(name), _as_text(fields[name])) for name in names)
+
+
+def _in_words(name: str) -> str:
+    return WORDS.get(name) or name.replace("_", " ").capitalize()
+
+
+def field_of(words: str) -> str:
+    """Return what requests call a parameter, or nothing where that is the same word."""
+    return next((name for name, known in WORDS.items() if known == words and name != words.lower()), "")
 
 
 def _as_text(value: object) -> str:
@@ -42,7 +89,9 @@ def _as_text(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return short(value)
-    return "given" if isinstance(value, list) else str(value)  # trained_betas are a thousand numbers
+    if isinstance(value, list):
+        return "given"  # trained_betas are a thousand numbers
+    return _VALUES.get(str(value), str(value))
 
 
 @dataclass(slots=True)
@@ -51,6 +100,8 @@ class Facet:
 
     name: str
     counts: dict[str, int] = field(default_factory=dict)
+    images: int = 0
+    """How many have a value."""
     too_many: bool = False
     """Whether there are more values than ``counts`` holds."""
     numeric: bool = True
@@ -59,13 +110,13 @@ class Facet:
 
     def add(self, value: str) -> None:
         """Count one image with this value."""
+        self.images += 1
         if value in self.counts:
             self.counts[value] += 1
             return
-        try:
-            number = float(value)
-            self.low, self.high = min(self.low, number), max(self.high, number)
-        except ValueError:
+        if _NUMBER.fullmatch(value):
+            self.low, self.high = min(self.low, float(value)), max(self.high, float(value))
+        else:
             self.numeric = False
         if len(self.counts) < MAX_CHOICES:
             self.counts[value] = 1

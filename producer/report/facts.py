@@ -41,6 +41,11 @@ class RunFacts:
         return sum(stats.failed for stats in self.stats)
 
     @property
+    def cut(self) -> int:
+        """Images that were made of prompts of which not all was seen."""
+        return sum(stats.cut for stats in self.stats)
+
+    @property
     def state(self) -> State:
         """Whether the run is whole, and if not, why not."""
         if len(self.stats) < self.plan.chunk_count:

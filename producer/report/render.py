@@ -10,16 +10,16 @@ from markupsafe import Markup
 
 from ddim_core.version import __version__
 from producer.report.beside import PAGE_CARDS, ROWS_PER_FILE, as_script
-from producer.report.cards import SUMMARY
+from producer.report.cards import LABELS_SHOWN, SUMMARY
 from producer.report.contents import Contents
-from producer.report.facets import Facet
+from producer.report.facets import Facet, field_of
 from producer.report.facts import RunFacts
 from producer.report.plots import StagePlot, rate_plot, stage_plot
 from producer.report.speed import timeline, worker_speeds
 from producer.report.tally import RowTally
 from producer.report.wording import clock, duration, grouped, short
 
-_IN_EVERY_CARD = ("Request", "Size", "Negative prompt", "Time", "Attempts", "Worker", "File")
+_IN_EVERY_CARD = ("Size", "Whole prompt", "Tokens", "Negative prompt", "Time", "Attempts", "Worker", "File")
 
 
 def render(facts: RunFacts, contents: Contents, *, links: bool) -> str:
@@ -37,6 +37,7 @@ def render(facts: RunFacts, contents: Contents, *, links: bool) -> str:
         contents=contents,
         tally=tally,
         summary=SUMMARY,
+        labels_shown=LABELS_SHOWN,
         details=details,
         links=links,
         speeds=worker_speeds(facts.stats),
@@ -70,6 +71,7 @@ def _settings(contents: Contents, details: list[str], *, links: bool) -> Markup:
         "rowsPerFile": ROWS_PER_FILE,
         "folder": contents.folder,
         "summary": SUMMARY,
+        "labelsShown": LABELS_SHOWN,
         "details": details,
         "links": links,
     }
@@ -79,7 +81,7 @@ def _settings(contents: Contents, details: list[str], *, links: bool) -> Markup:
 def _details(facets: dict[str, Facet]) -> list[str]:
     """Return what a card says when it is opened: what is always of interest, and parameters that vary in this run."""
     varying = [name for name, facet in facets.items() if facet.varies]
-    names = dict.fromkeys((*_IN_EVERY_CARD[:2], *varying, *_IN_EVERY_CARD[2:]))
+    names = dict.fromkeys((*_IN_EVERY_CARD[:1], *varying, *_IN_EVERY_CARD[1:]))
     return [name for name in names if name not in SUMMARY]
 
 
@@ -91,7 +93,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, grouped=grouped, clock=clock, short=short)
+    environment.filters.update(field_of=field_of, duration=duration, grouped=grouped, clock=clock, short=short)
     return environment
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ddim_core.contracts.record import SUCCESS, Record
 from producer.report.facets import Facet, Pairs
+from producer.report.labels import LabelTally, labels_of
 
 REASON_LIMIT = 20
 IDS_PER_REASON = 50
@@ -49,8 +50,11 @@ class RowTally:
     hardware: dict[tuple[str, str], str] = field(default_factory=dict)
     """What the devices are, by worker and device."""
 
+    labels: LabelTally = field(default_factory=LabelTally)
+
     def add(self, record: Record, parameters: Pairs) -> None:
         """Take one row in."""
+        self.labels.add(labels_of(record))
         for name, value in parameters:
             self.facets.setdefault(name, Facet(name)).add(value)
         self.hardware[record.worker, record.device] = f"{record.device_kind}, {record.dtype}, {record.slots} slots"

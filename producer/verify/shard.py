@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from producer.verify.faults import Digest
 
-_BLOCK_BYTES = tarfile.BLOCKSIZE
+BLOCK_BYTES = tarfile.BLOCKSIZE
 _PLAIN_FILE = b"0"
 _USTAR = b"ustar\x0000"
 
@@ -87,7 +87,7 @@ def read_shard(pieces: Iterable[bytes], hashed: str) -> ShardContents:
         for name, size_bytes in _headers(tape):
             if name in contents.members:
                 contents.repeated.append(name)
-            padding = -size_bytes % _BLOCK_BYTES
+            padding = -size_bytes % BLOCK_BYTES
             if name.endswith(hashed):
                 contents.members[name] = _member(tape, size_bytes)
                 _pass_by(tape, padding)
@@ -104,24 +104,54 @@ def read_shard(pieces: Iterable[bytes], hashed: str) -> ShardContents:
 
 def read_member(pieces: Iterable[bytes], wanted: str) -> bytes | None:
     """Return one member of a shard, or None if it is not in it or the shard ends before it."""
-    tape = _Tape(pieces)
+    return next((data for _, data in read_members(pieces, {wanted: None})), None)
+
+
+def read_members(pieces: Iterable[bytes], wanted: Mapping[str, int | None]) -> Iterator[tuple[str, bytes]]:
+    """Yield the members of these names and sizes, None for any size, as far as a shard has them before it ends.
+
+    No piece is read after the last of them.
+    """
+    tape, left = _Tape(pieces), dict(wanted)
+    try:
+        for name, size_bytes in _headers(tape) if left else ():
+            padding = -size_bytes % BLOCK_BYTES
+            if name in left and left.pop(name) in (None, size_bytes):
+                yield name, b"".join(tape.take(size_bytes))
+                if not left:
+                    return
+                _pass_by(tape, padding)
+            else:
+                _pass_by(tape, size_bytes + padding)
+    except (_Truncated, tarfile.TarError):
+        return
+
+
+def member_offsets(pieces: Iterable[bytes]) -> dict[str, int]:
+    """Return where the header of each member of a shard begins, in bytes; the whole shard goes by."""
+    tape, offset, offsets = _Tape(pieces), 0, {}
     try:
         for name, size_bytes in _headers(tape):
-            if name == wanted:
-                return b"".join(tape.take(size_bytes))
-            _pass_by(tape, size_bytes + -size_bytes % _BLOCK_BYTES)
+            offsets[name] = offset
+            offset += BLOCK_BYTES + padded(size_bytes)
+            _pass_by(tape, padded(size_bytes))
     except (_Truncated, tarfile.TarError):
         pass
-    return None
+    return offsets
+
+
+def padded(size_bytes: int) -> int:
+    """Return the room that so many bytes take in a shard."""
+    return size_bytes + -size_bytes % BLOCK_BYTES
 
 
 def _headers(tape: _Tape) -> Iterator[tuple[str, int]]:
     """Yield name and size of each member; whoever takes one must pass its bytes before the next."""
-    while any(block := b"".join(tape.take(_BLOCK_BYTES))):
-        yield _plain_header(block) or _any_header(block)
+    while any(block := b"".join(tape.take(BLOCK_BYTES))):
+        yield plain_header(block) or _any_header(block)
 
 
-def _plain_header(block: bytes) -> tuple[str, int] | None:
+def plain_header(block: bytes) -> tuple[str, int] | None:
     """Return name and size from a header such as our own shards have, without its checksum: the shard's hash says more.
 
     None for any other.

@@ -23,6 +23,7 @@ from workers.runs import OpenRun, Runs
 from workers.simulated import FAIL_PROMPT, draw
 from workers.tally import Progress, Tally
 
+IMAGES_PER_CHUNK = 4
 NO_REDIS = "redis://127.0.0.1:1/0"
 
 
@@ -33,7 +34,7 @@ def finished_run(
 
     Further ``fields`` are the plan's, such as ``image_format``.
     """
-    folder = plan_run(url, requests, images_per_chunk=4, container=container, **fields)
+    folder = plan_run(url, requests, images_per_chunk=IMAGES_PER_CHUNK, container=container, **fields)
     run, board = OpenRun.read(folder), Board(NO_REDIS)
     with ThreadPoolExecutor(2) as encoders:
         for chunk in range(run.plan.chunk_count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +31,9 @@ def write_rows(folder: RunFolder, count: int) -> None:
         columns = {name: [value] * len(numbers) for name, value in values.items()}
         columns["key"] = [image_key(chunk, number) for number in range(len(numbers))]
         columns["prompt"] = [f"caption {number} of many" for number in numbers]
+        columns["metadata"] = [
+            json.dumps({"split": "train" if number % 4 else "test", "subject": f"s{number}"}) for number in numbers
+        ]
         columns["custom_id"] = [f"r{number}" for number in numbers]
         sink = io.BytesIO()
         pq.write_table(pa.table(columns, schema=RECORD_SCHEMA), sink)

@@ -157,12 +157,17 @@ def test_a_model_of_ones_own_is_found_by_the_workers(home: Path, own_model: Path
 
 
 def test_a_run_goes_to_a_bucket_as_well(home: Path, s3_url: str) -> None:
-    """What is printed then are the objects' URLs."""
+    """What is printed then are the objects' URLs, and a command that brings the images here."""
     code, out, err = finish(started(home, "run", "prompts.txt", "--out", f"{s3_url}/run", "--devices", "sim:1"))
     assert code == 0, err
     assert re.search(rf"^manifest: {s3_url}/run/manifest\.json$", out, re.M)
     manifest = RunFolder(f"{s3_url}/run").read_manifest()
     assert manifest is not None and manifest.images == 4
+    see = re.search(r"^to see the images as files: ddim-fleet (extract \S+ --out \S+)$", err, re.M)
+    assert see is not None
+    code, out, err = finish(started(home, *see[1].split()))
+    assert (code, out, err) == (0, f"4 images in {home / 'pictures'}\n", "")
+    assert len(list((home / "pictures").glob("*.png"))) == 4
 
 
 def test_a_request_that_fails_is_told_and_the_rest_is_made(home: Path) -> None:
@@ -230,7 +235,9 @@ def test_devices_that_are_not_there_stop_a_run_before_it_is_written(
     """A log that a message names is kept."""
     code, _, err = finish(started(home, "run", "prompts.txt", "--out", "out", "--devices", devices))
     assert code == expected
-    match = re.fullmatch(message, err.strip())
+    *advice, last = err.strip().splitlines()
+    assert [line.partition(" recommends ")[0] for line in advice] == ["shapes"]
+    match = re.fullmatch(message, last)
     assert match is not None, err
     assert all(Path(log).exists() for log in match.groups())
     assert not (home / "out").exists()

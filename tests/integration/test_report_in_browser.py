@@ -79,7 +79,7 @@ def opened(page: Page, report: Path) -> Iterator[Page]:
 def asked(page: Page, **fields: str) -> list[str]:
     """Set filters by the ids or names of their fields; return the captions that are shown then."""
     for name, value in fields.items():
-        chosen = f"document.querySelector('#{name}, [data-equals={name}]')"
+        chosen = f"""document.querySelector('[id="{name}"], [data-equals="{name}"], [data-label="{name}"]')"""
         page.value(
             f"{chosen}.value = {json.dumps(value)}, {chosen}.dispatchEvent(new Event('input', {{bubbles: true}}))"
         )
@@ -213,12 +213,12 @@ def test_cards_are_found_by_parameters_and_seed(page: Page, tmp_path: Path) -> N
     write_report(folder.url)
     page.open(tmp_path / "report.html")
     chosen = page.value("[...document.querySelectorAll('[data-equals]')].map((e) => e.dataset.equals)")
-    assert chosen == ["Steps", "timestep_spacing"]
+    assert chosen == ["Steps", "Step spacing"]
     options = page.value("[...document.querySelectorAll('[data-equals=Steps] option')].map((e) => e.textContent)")
     assert options == ["All", "2 (2)", "10 (2)"]
     assert asked(page, Steps="10") == ["ten", "lin"]
-    assert asked(page, timestep_spacing="linspace") == ["lin"]
-    assert asked(page, timestep_spacing="", Steps="", seed="7") == ["ten"]
+    assert asked(page, **{"Step spacing": "linspace"}) == ["lin"]
+    assert asked(page, **{"Step spacing": ""}, Steps="", seed="7") == ["ten"]
     assert page.complaints() == []
 
 
@@ -238,6 +238,79 @@ def test_a_parameter_of_many_values_is_filtered_by_a_range(
     assert page.complaints() == []
 
 
+LABELLED = (
+    Request(prompt="a", custom_id="star", metadata={"split": "train", "score": "1", "__proto__": "x"}),
+    Request(prompt="b", custom_id="star-2", metadata={"split": "test", "score": "2.5", "note": "two words"}),
+    Request(prompt="c", custom_id="Star", metadata={"split": "train", "score": "30", "note": "<b>words</b>"}),
+    Request(prompt="d", custom_id="plain"),
+)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run with metadata, whose names and values are people's own."""
+    folder = tmp_path_factory.mktemp("labelled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(facets, "MAX_CHOICES", 2)  # so that scores are a range, and notes a choice
+        write_report(finished_run(str(folder / "run"), LABELLED).url)
+    return folder / "run" / "report.html"
+
+
+def test_cards_are_found_by_metadata_and_name(page: Page, labelled: Path) -> None:
+    """By a field's value or lack, by a range of numbers, by words of both, and by the whole custom_id."""
+    page.open(labelled)
+    fields = page.value("[...document.querySelectorAll('[data-label]')].map((e) => e.dataset.label)")
+    assert sorted(fields) == ["__proto__", "note", "split"]
+    options = page.value("[...document.querySelectorAll('[data-label=split] option')].map((e) => e.textContent)")
+    assert options == ["All", "test (1)", "train (2)", "None (1)"]
+    assert asked(page, split="=train") == ["a", "c"]
+    assert asked(page, split="=train", note="-") == ["a"]
+    assert asked(page, split="-", note="") == ["d"]
+    assert asked(page, split="", search="split=TRAIN") == ["a", "c"]
+    assert asked(page, search="note=two words") == ["b"]
+    assert asked(page, search="star") == ["a", "b", "c"]
+    assert asked(page, search="", **{"custom-id": "star"}) == ["a"]
+    page.value("document.querySelector('[data-label-least=score]').value = '2'")
+    assert asked(page, **{"custom-id": ""}) == ["b", "c"]
+    page.value("document.querySelector('[data-label-most=score]').value = '29'")
+    assert asked(page, search="") == ["b"]
+    assert page.complaints() == []
+
+
+def test_cards_show_name_and_metadata(page: Page, labelled: Path) -> None:
+    """Those that the script makes as those that were written, and all of them as text."""
+    page.open(labelled)
+    shown = (
+        "[...document.querySelectorAll('.card')].map((card) => [card.querySelector('.id').textContent, "
+        "...[...card.querySelectorAll('.labels div')].map((e) => e.innerText.replace(/\\s+/, ' '))])"
+    )
+    written, elements = page.value(shown), page.value(SHAPES)
+    assert written == [
+        ["star", "__proto__ x", "score 1", "split train"],
+        ["star-2", "note two words", "score 2.5", "split test"],
+        ["Star", "note <b>words</b>", "score 30", "split train"],
+        ["plain"],
+    ]
+    page.value("grid.replaceChildren(); act(() => showPage(0))")
+    page.value("settled")
+    assert (page.value(shown), page.value(SHAPES)) == (written, elements)
+    assert page.complaints() == []
+
+
+@pytest.mark.parametrize("width_px", [320, 1600])
+def test_metadata_fit_every_screen(page: Page, tmp_path: Path, width_px: int) -> None:
+    """Long names and values of many fields, without a space in them."""
+    metadata = {f"{n}{'name' * 15}": "value" * 60 for n in range(15)}
+    requests = [Request(prompt=word, custom_id=word * 60, metadata=metadata) for word in "ab"]
+    write_report(finished_run(str(tmp_path), [*requests, Request(prompt="c")]).url)
+    page.call("Emulation.setDeviceMetricsOverride", width=width_px, height=900, deviceScaleFactor=1, mobile=False)
+    page.open(tmp_path / "report.html")
+    page.value("grid.children[0].querySelector('summary').click()")
+    assert page.value("document.documentElement.scrollWidth") <= width_px
+    assert page.value("document.querySelectorAll('[data-label]').length") == 12
+    assert page.complaints() == []
+
+
 def test_a_hundred_thousand_rows_are_paged_and_searched(page: Page, tmp_path: Path) -> None:
     """From a folder, without a server. The limit is generous: docs/operations.md says what was measured."""
     folder = write_run(str(tmp_path), SmallRun(prompts=[f"image {n}" for n in range(6)]))
@@ -253,6 +326,13 @@ def test_a_hundred_thousand_rows_are_paged_and_searched(page: Page, tmp_path: Pa
     assert len(asked(page, search="many")) == 60
     assert page.value("performance.now()") - started < 5_000
     assert "of 100\u202f000 that match" in page.value("count.textContent")
+    assert page.value("document.querySelectorAll('option').length") < 100
+    assert "subject=value" in page.value("document.querySelector('.filters .note').textContent")
+    assert asked(page, search="subject=s99321") == ["caption 99321 of many"]
+    started = page.value("performance.now()")
+    assert len(asked(page, search="", split="=train")) == 60
+    assert page.value("performance.now()") - started < 5_000
+    assert "of 75\u202f000 that match" in page.value("count.textContent")
     page.value("document.querySelector('[data-turn=\"1\"]').click(), settled")
     assert page.value("document.getElementById('page').value") == "2"
     assert page.complaints() == []
@@ -288,10 +368,10 @@ def test_everything_can_be_reached_by_keyboard(opened: Page) -> None:
     """In the order of the page, beginning with the way past its head, and a focused element is marked."""
     opened.call("Emulation.setDeviceMetricsOverride", width=1600, height=900, deviceScaleFactor=1, mobile=False)
     reached = []
-    for _ in range(5):
+    for _ in range(6):
         opened.call("Input.dispatchKeyEvent", type="keyDown", key="Tab", code="Tab", windowsVirtualKeyCode=9)
         reached.append(opened.value("document.activeElement.id || document.activeElement.textContent.trim()"))
-    assert reached == ["Skip to the images", "search", "status", "seed", "Clear"]
+    assert reached == ["Skip to the images", "search", "status", "custom-id", "seed", "Clear"]
     assert opened.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 

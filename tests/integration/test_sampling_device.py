@@ -44,6 +44,20 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
     assert line.startswith("ddim_core.errors.HostError: device must be one that MindSpore can use, got Ascend:0: ")
 
 
+@pytest.mark.skipif(Path("/dev/davinci_manager").exists(), reason="this host has an NPU")
+def test_a_library_that_cannot_be_loaded_is_named_with_the_remedy() -> None:
+    """On a host whose environment lacks CANN's, MindSpore says only far below that it is a library."""
+    line = start("device.start('Ascend', 0)")
+    assert ".so: cannot open shared object file: No such file or directory: is CANN's set_env.sh in this env" in line
+
+
+def test_a_device_that_does_not_start_may_do_so_later() -> None:
+    """A host error would end its supervisor's attempts; a chip that is being reset comes back."""
+    failing = "import unittest.mock as m; device.ms.set_device = m.Mock(side_effect=RuntimeError('507033 set device'))"
+    line = start(f"{failing}; device.start('Ascend', 0)")
+    assert line == "ddim_core.errors.DeviceError: the device must start, got Ascend:0: 507033 set device"
+
+
 def test_an_unknown_kind_is_refused() -> None:
     """The message names those there are."""
     assert "HostError: device must be CPU or Ascend, got TPU" in start("device.start('TPU')")
@@ -60,6 +74,10 @@ def test_an_unknown_kind_is_refused() -> None:
         "halMemAlloc failed",
         "Return value from CPU AOT kernel(/a/fused-x86-64-v4.so)'s function(ddim_resnet) is 12. Any return value not",
         "Call aclrtMalloc failed, error code: 207001",
+        "The memory is not enough",
+        "Failed to allocate memory. Possible Cause: Available memory is insufficient.",
+        "Malloc physical memory failed",
+        "Allocate device memory failed!",
     ],
 )
 def test_a_lack_of_memory_is_told_from_other_failures(text: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("mindspore")
 
 from ddim_core.checkpoints import describe, resolve
-from ddim_core.contracts.sample import SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, SampledImage, SampleSpec, Size
 from ddim_core.contracts.start import Between, Picture
 from ddim_core.errors import InputError
 from ddim_core.sampling.service import SamplingService
@@ -36,7 +36,7 @@ INVERSION = replace(
 def service() -> Iterator[SamplingService]:
     """Give a service that is ready for inversions."""
     with SamplingService(SamplingSettings(INFO.folder, slots=2, decode_batch=2)) as service:
-        service.prepare([SIZE], inverting=True)
+        service.prepare([BatchShape(SIZE)], inverting=True)
         yield service
 
 
@@ -57,10 +57,10 @@ def test_the_ends_of_an_interpolation_are_the_images_of_its_seeds(service: Sampl
     assert len({image.pixels.tobytes() for image in (first, middle, last)}) == 3
 
 
-@pytest.mark.parametrize("eta", [0.0, 1.0])
-def test_the_last_frame_of_a_trace_is_the_image(service: SamplingService, eta: float) -> None:
+@pytest.mark.parametrize(("eta", "variance"), [(0.0, "ddim"), (1.0, "ddim"), (1.0, "larger")])
+def test_the_last_frame_of_a_trace_is_the_image(service: SamplingService, eta: float, variance: str) -> None:
     """To the byte, fresh noise and all; earlier frames are pictures of their own, and not noise."""
-    plain = replace(PLAIN, eta=eta)
+    plain = replace(PLAIN, eta=eta, schedule=replace(PLAIN.schedule, variance=variance))
     *frames, image = make(service, *(replace(plain, path=Glimpse(steps)) for steps in (1, 3, 6)), plain)
     assert frames[-1].pixels.tobytes() == image.pixels.tobytes()
     away = [float(np.abs(frame.pixels.astype(int) - image.pixels).mean()) for frame in frames]

@@ -19,8 +19,8 @@ import pytest
 pytest.importorskip("mindspore")
 
 from ddim_core.checkpoints import describe, resolve
-from ddim_core.contracts.sample import SampledImage, SampleSpec, Size
-from ddim_core.errors import DeviceError, NotFiniteError, SampleError
+from ddim_core.contracts.sample import BatchShape, SampledImage, SampleSpec, Size
+from ddim_core.errors import DeviceError, NotFiniteError, PromptTooLongError, SampleError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
 from ddim_core.schedule import ScheduleConfig
@@ -55,10 +55,26 @@ def scheduled(**changes: Any) -> ScheduleConfig:
 MIX = [
     SPEC,
     replace(SPEC, eta=1.0, num_inference_steps=6, seed=12),
+    replace(SPEC, eta=1.0, schedule=scheduled(variance="larger"), seed=13),
     replace(SPEC, guidance_scale=1.0, prompt="a blue circle"),
     replace(SPEC, guidance_scale=7.5, guidance_rescale=0.0, negative_prompt="a small circle", image_index=2),
     replace(SPEC, schedule=scheduled(timestep_spacing="leading", rescale_betas_zero_snr=False), num_inference_steps=3),
     replace(SPEC, schedule=scheduled(clip_sample=True, clip_sample_range=2.0), num_inference_steps=1),
+]
+
+
+SMALL = Size(height=32, width=48)
+LONG = "a large red circle on a white background, award winning, and a small "  # 23 tokens; a window holds 22
+CHUNKED = replace(SPEC, prompt=LONG + "blue star", long_prompts="chunk", windows=2)
+# One, two and three windows, of two sizes; a short prompt beside a long negative one; steps, guidance and eta.
+WINDOWS = [
+    SPEC,
+    CHUNKED,
+    replace(CHUNKED, prompt=LONG + "green ring"),
+    replace(CHUNKED, prompt="a star", negative_prompt=LONG, windows=3, num_inference_steps=6, eta=1.0),
+    replace(CHUNKED, guidance_scale=1.0, eta=0.5),
+    replace(SPEC, height=SMALL.height, width=SMALL.width, num_inference_steps=3),
+    replace(CHUNKED, negative_prompt=LONG * 2, windows=3, guidance_rescale=0.0),
 ]
 
 
@@ -152,11 +168,28 @@ def test_a_prompt_that_is_no_text_fails_alone(studio: Studio, alone: list[str]) 
         futures[1].result(WAIT_S)
 
 
-def test_a_prompt_that_is_too_long_is_cut_with_a_warning(studio: Studio, caplog: pytest.LogCaptureFixture) -> None:
-    """As every CLIP pipeline does; the words that are lost are not lost in silence."""
-    studio.service.submit(replace(SPEC, prompt="star " * 500)).result(WAIT_S)
-    [record] = [record for record in caplog.records if getattr(record, "action", "") == "prompt_cut"]
-    assert record.tokens == 502
+def test_a_prompt_that_is_too_long_is_cut_where_that_is_asked_for(studio: Studio) -> None:
+    """As every CLIP pipeline does: what follows the last token that is taken changes nothing."""
+    cut = [replace(SPEC, prompt=LONG + end, long_prompts="cut") for end in ("blue star", "green ring")]
+    first, second = studio.make(cut)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"long_prompts": "refuse", "windows": 1}, "prompt must have at most 24 tokens, got 27"),
+        ({"negative_prompt": LONG * 3}, "windows must be at least 4 for the negative_prompt, got 2"),
+    ],
+)
+def test_a_prompt_that_is_too_long_is_refused_alone(
+    studio: Studio, alone: list[str], changes: dict[str, Any], message: str
+) -> None:
+    """Before it has a lane; the others of its batch get their pictures, and nothing is logged as a device's failure."""
+    futures = [studio.service.submit(spec) for spec in (SPEC, replace(CHUNKED, **changes), SPEC)]
+    assert [studio.look(SPEC, futures[i]) for i in (0, 2)] == [alone[0]] * 2
+    with pytest.raises(PromptTooLongError, match=f"^{message}$"):
+        futures[1].result(WAIT_S)
 
 
 def test_a_cancelled_sample_frees_its_lanes(studio: Studio, alone: list[str]) -> None:
@@ -204,12 +237,26 @@ def test_steady_work_compiles_nothing(studio: Studio, alone: list[str]) -> None:
 
 def test_a_size_is_compiled_before_its_first_sample(studio: Studio) -> None:
     """They wait for no compiler then, whatever their options."""
-    studio.service.prepare([Size(32, 48)])
+    studio.service.prepare([BatchShape(SMALL)])
     before = studio.service.counters()
-    small = replace(SPEC, height=32, width=48)
+    small = replace(SPEC, height=SMALL.height, width=SMALL.width)
     futures = [studio.service.submit(spec) for spec in (small, replace(small, seed=3, eta=0.5))]
     assert [future.result(WAIT_S).pixels.shape for future in futures] == [(32, 48, 3)] * 2
     after = studio.service.counters()
     assert (after.graphs, after.graphs_since_warm_up) == (before.graphs, 0)
     assert after.slots["48x32"] == SLOTS
     assert futures[0].result().slots == SLOTS
+
+
+def test_a_picture_is_the_same_in_any_company_of_windows_and_sizes(studio: Studio) -> None:
+    """Bit for bit; what was announced is compiled before, and every word of a long prompt counts."""
+    studio.service.prepare([spec.batch_shape for spec in WINDOWS])
+    before = studio.service.counters()
+    alone = [studio.make([spec])[0] for spec in WINDOWS]
+    assert len(set(alone)) == len(WINDOWS)
+    assert studio.make(WINDOWS) == alone
+    mixed = [*WINDOWS[3:], *WINDOWS, *WINDOWS[::-1]]
+    assert studio.make(mixed) == [*alone[3:], *alone, *alone[::-1]]
+    after = studio.service.counters()
+    assert (after.graphs, after.graphs_since_warm_up) == (before.graphs, 0)
+    assert after.slots == dict.fromkeys(("64x64", "64x64/2w", "64x64/3w", "48x32"), SLOTS)

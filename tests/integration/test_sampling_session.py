@@ -18,13 +18,14 @@ from ddim_core.sampling import device  # noqa: E402 - needs MindSpore
 device.start("CPU")  # before anything imports mindone
 with device.quiet_import():
     from ddim_core.checkpoints import describe, resolve
-    from ddim_core.contracts.sample import SampleSpec, Size
+    from ddim_core.contracts.sample import BatchShape, SampleSpec, Size
     from ddim_core.errors import (
         CheckpointError,
         DeadlineExceededError,
         DeviceError,
         FleetError,
         OutOfMemoryError,
+        PromptTooLongError,
         SampleError,
     )
     from ddim_core.sampling import decoding as decoding_module
@@ -56,10 +57,10 @@ class _Denoiser(ms.nn.Cell):  # type: ignore[name-defined,misc]
 
 
 class _HungryDenoiser(ms.nn.Cell):  # type: ignore[name-defined,misc]
-    """Has no memory for more than ``MOST_LANES`` lanes of the wide size, and none at all for the tall one."""
+    """Has no memory for over ``MOST_LANES`` lanes of the wide size or of two windows, and none for the tall one."""
 
     def construct(self, x: Any, timestep: Any, text: Any) -> Any:
-        wide, tall = x.shape[3] > x.shape[2], x.shape[2] > x.shape[3]
+        wide, tall = x.shape[3] > x.shape[2] or text.shape[1] > 2, x.shape[2] > x.shape[3]
         if tall or (wide and x.shape[0] > MOST_LANES):
             x = x + ms.ops.broadcast_to(x.sum().reshape(1, 1), MORE_THAN_THERE_IS).mean()
         return x * 0.5
@@ -78,9 +79,15 @@ class _Model:
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         return 4, height // FACTOR, width // FACTOR
 
+    def check(self, spec: SampleSpec) -> None:
+        if spec.prompt == "long":
+            raise PromptTooLongError("prompt must have at most 4 tokens, got 9")
+        if spec.prompt == "broken":
+            raise UnicodeError("surrogates not allowed")
+
     def conditions(self, specs: Sequence[SampleSpec]) -> list[Any]:
-        text = ms.Tensor(np.zeros((2, 3), np.float32))
-        return [((text,), (text,))] * len(specs)
+        texts = [ms.Tensor(np.zeros((2 * spec.windows, 3), np.float32)) for spec in specs]
+        return [((text,), (text,)) for text in texts]
 
     def decode(self, latents: Sequence[Any], batch: int) -> Decoding:
         self.batches.append([latent.shape for latent in latents])
@@ -262,7 +269,7 @@ def test_a_batch_that_memory_has_no_room_for_is_halved_and_nothing_is_lost(
 def test_a_size_that_is_prepared_is_never_out_of_memory_in_its_work(hungry: DeviceSession) -> None:
     """The warm-up finds how many slots it has room for, and compiles for those."""
     begun = hungry.counters()
-    hungry.prepare([Size(16, 48)], thresholding=True)
+    hungry.prepare([BatchShape(Size(16, 48))], thresholding=True)
     before = hungry.counters()
     assert before.slots["48x16"] == 2
     assert before.memory_shortages == begun.memory_shortages + 2
@@ -278,7 +285,7 @@ def test_a_size_that_is_prepared_is_never_out_of_memory_in_its_work(hungry: Devi
 def test_a_size_without_room_for_one_slot_fails_alone(hungry: DeviceSession) -> None:
     """A run is not stopped by it when it is opened; its samples are told, and the others get their pictures."""
     tall = replace(SMALL, height=32)
-    hungry.prepare([Size(32, 16)], thresholding=False)
+    hungry.prepare([BatchShape(Size(32, 16))], thresholding=False)
     lost, fine = Ticket(tall, Future()), Ticket(SMALL, Future())
     [told] = hungry.submit([lost, fine])
     assert told.ticket is lost
@@ -355,3 +362,45 @@ def test_a_sample_whose_start_raises_fails_alone(
     [failed] = session.submit([bad, good])
     assert failed.ticket is bad and type(failed.error) is kind
     assert finish(session)[good].error is None
+
+
+@pytest.mark.parametrize(("prompt", "kind"), [("long", PromptTooLongError), ("broken", SampleError)])
+def test_a_text_that_cannot_be_encoded_fails_alone(session: DeviceSession, prompt: str, kind: type[FleetError]) -> None:
+    """It takes no lane, and its neighbours are encoded in one go, not one by one."""
+    bad = Ticket(replace(SHORT, prompt=prompt, long_prompts="refuse"), Future())
+    good = [Ticket(replace(SHORT, seed=seed), Future()) for seed in range(2)]
+    [failed] = session.submit([good[0], bad, good[1]])
+    assert failed.ticket is bad and type(failed.error) is kind
+    assert {ended.error for ended in finish(session).values()} == {None}
+
+
+def test_pictures_of_other_windows_share_a_decoders_batch(session: DeviceSession) -> None:
+    """What their texts were is over by then: latents of one size are decoded together."""
+    model: Any = session._model
+    session.prepare([BatchShape(Size(16, 16), 2)], thresholding=False)
+    model.batches.clear()
+    once = replace(SHORT, guidance_scale=1.0)
+    twice = replace(once, long_prompts="chunk", windows=2)
+    submit(session, once)
+    assert session.step() == []
+    submit(session, twice, replace(twice, seed=1))  # the fuller lanes, so they finish first, and wait
+    assert all(outcome.error is None for outcome in finish(session).values())
+    assert [len(batch) for batch in model.batches] == [3]
+    assert session.counters().slots["16x16/2w"] == 2
+
+
+def test_windows_that_memory_has_no_room_for_have_fewer_slots_of_their_own(hungry: DeviceSession) -> None:
+    """The size keeps its slots where one window is enough; in the middle of work as well as at a warm-up."""
+    before = hungry.counters()
+    twice = replace(SMALL, long_prompts="chunk", windows=2)
+    tickets = submit(hungry, *[replace(twice, seed=seed) for seed in range(5)], SMALL)
+    ended = finish(hungry)
+    assert [image and image.slots for image in (ended[ticket].image for ticket in tickets)] == [2] * 5 + [4]
+    hungry.prepare([BatchShape(Size(16, 16), 3)], thresholding=False)
+    after = hungry.counters()
+    assert {name: slots for name, slots in after.slots.items() if name.startswith("16x16")} == {
+        "16x16": 4,
+        "16x16/2w": 2,
+        "16x16/3w": 2,
+    }
+    assert after.memory_shortages == before.memory_shortages + 2

@@ -98,7 +98,7 @@ def test_a_run_is_not_submitted_into_a_full_disk(fleet_with_broker: FleetCommand
     """Whether the probe finds out or a chunk does: one line, and no run; with room the same command does it."""
     ballast = fill(disk, but_bytes=room_bytes)
     fleet_with_broker.write("p.txt", "".join(f"a very long prompt about leaf {n} {'x' * 500}\n" for n in range(100)))
-    submit = ("submit", "p.txt", "--out", str(disk / "run"))
+    submit = ("submit", "p.txt", "--out", str(disk / "run"), "--long-prompts", "cut")
     done = fleet_with_broker(*submit)
     assert done.returncode in (1, 2) and done.stderr.count("\n") == 1
     assert done.stderr.startswith("ddim-fleet: error: ") and "No space left on device" in done.stderr

@@ -62,8 +62,20 @@ def stack(a: Any, b: Any) -> Any:
     return mint.stack([a, b], dim=1)
 
 
+def index_select(x: Any, ids: Any) -> Any:
+    return mint.index_select(x, 1, ids[1])
+
+
+def sort(x: Any) -> Any:
+    return mint.sort(x, dim=1, descending=True)[0]
+
+
 def outer(ids: Any, weight: Any) -> Any:
     return mint.outer(ids[0], weight)
+
+
+def ones_like(x: Any) -> Any:
+    return mint.ones_like(x)
 
 
 def zeros_like(x: Any) -> Any:
@@ -156,7 +168,10 @@ CASES: list[tuple[Callable[..., Any], list[Array], Array]] = [
     (split_in_equal_parts, [SEQUENCE], SEQUENCE[..., 4:]),
     (split_in_given_sizes, [SEQUENCE], SEQUENCE[..., 3:]),
     (stack, [SEQUENCE, -SEQUENCE], np.stack([SEQUENCE, -SEQUENCE], axis=1)),
+    (index_select, [X, IDS], X[:, [3, 3, 2]]),
+    (sort, [X], -np.sort(-X, axis=1)),
     (outer, [IDS, WEIGHT], np.outer(IDS[0], WEIGHT)),
+    (ones_like, [X], np.ones_like(X)),
     (zeros_like, [X], np.zeros_like(X)),
     (embedding, [IDS, TABLE], TABLE[IDS]),
     (gelu, [SEQUENCE], numpy_gelu(SEQUENCE)),

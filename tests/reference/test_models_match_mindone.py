@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ddim_core.checkpoints import CheckpointInfo, describe
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.errors import SampleError
 from ddim_core.sampling.noise import initial_noise
+from tests.reference.by_hand import encode_windows
 from tests.tiny_checkpoints import WRITERS
 
 pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.usefixtures("cpu")]
@@ -108,7 +109,7 @@ def images_of(studio: Studio, specs: list[SampleSpec]) -> list[Array]:
     return [outcome.image.pixels for outcome in outcomes]
 
 
-def reference(studio: Studio, spec: SampleSpec, monkeypatch: pytest.MonkeyPatch) -> Array:
+def reference(studio: Studio, spec: SampleSpec, monkeypatch: pytest.MonkeyPatch, **texts: Any) -> Array:
     """Return what mindone's pipeline makes of the same noise."""
     import mindspore as ms
     from mindone.diffusers import DDIMScheduler
@@ -121,13 +122,14 @@ def reference(studio: Studio, spec: SampleSpec, monkeypatch: pytest.MonkeyPatch)
     x = ms.Tensor(initial_noise(spec.seed, 0, shape)[None])
     for module in (pipeline_dit, pipeline_ddim):
         monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: x)
-    config = {name: value for name, value in asdict(spec.schedule).items() if name != "timestep_pairs"}
+    config = {name: value for name, value in spec.schedule.to_mapping().items() if name != "timestep_pairs"}
     pipe.scheduler = DDIMScheduler.from_config(config)
     options: dict[str, Any] = {"num_inference_steps": spec.num_inference_steps, "output_type": "np"}
     if studio.kind != "unconditional":
         options["guidance_scale"] = spec.guidance_scale
     if studio.kind == "sdxl":
-        options |= {"prompt": spec.prompt, "negative_prompt": spec.negative_prompt or None, "latents": x}
+        options |= texts or {"prompt": spec.prompt, "negative_prompt": spec.negative_prompt or None}
+        options |= {"latents": x}
         options |= {"height": spec.height, "width": spec.width}
     if studio.kind == "dit":
         options["class_labels"] = [spec.class_label]
@@ -161,6 +163,23 @@ def test_every_prediction_type_gives_the_image_of_mindone(
     spec = replace(spec, schedule=replace(spec.schedule, prediction_type=prediction_type))
     [image] = images_of(studio, [spec])
     assert levels_apart(image, reference(studio, spec, monkeypatch)) <= LEVELS
+
+
+@pytest.mark.parametrize("studio", ["sdxl"], indirect=True)
+def test_a_long_prompt_in_windows_is_that_of_mindone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given the same texts by hand: both encoders in windows, pooled text of the first."""
+    import mindspore as ms
+
+    long = "a large red circle on a white background, best quality, award winning, sharp focus, and a small blue star"
+    spec = replace(specs_of(studio)[0], prompt=long, long_prompts="chunk", windows=2)
+    pipe = studio.pipe
+    encoders = [(pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)]
+    names = [f"{kind}prompt_embeds" for kind in ("", "pooled_", "negative_", "negative_pooled_")]
+    arrays = [part for text in (long, spec.negative_prompt) for part in encode_windows(encoders, text, 2)]
+    texts = {name: ms.Tensor(array[None]) for name, array in zip(names, arrays, strict=True)}
+    chunked, other = images_of(studio, [spec, replace(spec, prompt=long[:-9] + "green ring")])
+    assert levels_apart(chunked, reference(studio, spec, monkeypatch, **texts)) <= LEVELS
+    assert levels_apart(chunked, other) > LEVELS
 
 
 def test_bytes_are_the_same_alone_and_in_a_mix(studio: Studio) -> None:

@@ -133,6 +133,39 @@ def test_a_step_moves_a_sample_as_equation_12_does(name: str, eta: float, predic
         assert actual == pytest.approx(expected, abs=2e-14 * amplified, rel=0)
 
 
+def authors_ddpm_step(x: Decimal, x0: Decimal, z: Decimal, a_t: Decimal, a_prev: Decimal) -> tuple[Decimal, Decimal]:
+    """The rule of the authors' program for the rows sigma-hat of Table 1; return the mean and x_(t-1).
+
+    The mean is that of q(x_(t-1) | x_t, x_0), Ho et al. 2020, Eq. (7), with the beta of the longer step; its variance
+    is that beta; and what leads to x_0 itself adds no noise.
+    """
+    beta = 1 - a_t / a_prev
+    mean = (a_prev.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - a_prev) * x) / (1 - a_t)
+    return mean, mean + (beta.sqrt() * z if a_prev < 1 else 0)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace", "quad"])
+@pytest.mark.parametrize("name", ["linear", "scaled_linear", "cosine", "keeps_first_alpha"])
+def test_the_larger_variance_is_the_authors(name: str, spacing: str, prediction_type: str) -> None:
+    """Sigma-hat of Table 1 about the mean of eta = 1, which is that of DDPM, step by step."""
+    changes = {"prediction_type": prediction_type, "timestep_spacing": spacing, "timestep_pairs": "visited"}
+    config = SCHEDULES[name].replace_with({**changes, "variance": "larger"})
+    table, with_eta = step_table(config, 50, 1.0), step_table(config.replace_with({"variance": "ddim"}), 50, 1.0)
+    true_x0, eps, z = Decimal("0.625"), Decimal("-1.375"), Decimal("0.8125")
+    for i, (a_t, a_prev) in enumerate(alphas_of(config, table, 50)):
+        with localcontext(DIGITS):
+            x = a_t.sqrt() * true_x0 + (1 - a_t).sqrt() * eps  # Eq. (4)
+            velocity = a_t.sqrt() * eps - (1 - a_t).sqrt() * true_x0
+            mean, x_prev = authors_ddpm_step(x, true_x0, z, a_t, a_prev)
+        out = float({"epsilon": eps, "sample": true_x0, "v_prediction": velocity}[prediction_type])
+        near = {"abs": 2e-14 * (1 + 1 / float(a_t.sqrt()) + 1 / float((1 - a_t).sqrt())), "rel": 0}
+        assert table_step(table, i, float(x), out, 0.0)[0] == pytest.approx(float(mean), **near)
+        assert table_step(with_eta, i, float(x), out, 0.0)[0] == pytest.approx(float(mean), **near)
+        assert table_step(table, i, float(x), out, float(z))[0] == pytest.approx(float(x_prev), **near)
+    assert (table.sigma[:-1] > with_eta.sigma[:-1]).all()
+
+
 def test_no_schedule_of_the_grid_is_trivial() -> None:
     """The grid compares steps that do something: sigma and both signal and noise are far from 0 in the middle."""
     for config in SCHEDULES.values():

@@ -14,6 +14,7 @@ import pytest
 from ddim_core.checkpoints import CheckpointInfo, describe, resolve
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.sampling.noise import initial_noise
+from tests.reference.by_hand import encode_windows
 
 pytestmark = [pytest.mark.mindspore, pytest.mark.slow, pytest.mark.usefixtures("cpu")]
 
@@ -85,7 +86,7 @@ def images_of(session: Any, specs: list[SampleSpec]) -> list[Array]:
     return [ticket.future.result(timeout=0).pixels for ticket in tickets]
 
 
-def image_of(pipe: Any, spec: SampleSpec) -> Array:
+def image_of(pipe: Any, spec: SampleSpec, **texts: Any) -> Array:
     import mindspore as ms
 
     factor = pipe.vae_scale_factor
@@ -93,8 +94,7 @@ def image_of(pipe: Any, spec: SampleSpec) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         images, _ = pipe(
-            spec.prompt,
-            negative_prompt=spec.negative_prompt,
+            **(texts or {"prompt": spec.prompt, "negative_prompt": spec.negative_prompt}),
             num_inference_steps=spec.num_inference_steps,
             guidance_scale=spec.guidance_scale,
             guidance_rescale=spec.guidance_rescale,
@@ -104,6 +104,18 @@ def image_of(pipe: Any, spec: SampleSpec) -> Array:
             output_type="np",
         )
     return (images[0] * 255).round().astype(np.uint8)
+
+
+def image_by_hand(pipe: Any, spec: SampleSpec) -> Array:
+    """Return what mindone's pipeline makes of texts that were encoded window by window."""
+    import mindspore as ms
+
+    texts = (spec.prompt, spec.negative_prompt)
+    encoded = [encode_windows([(pipe.tokenizer, pipe.text_encoder)], text, spec.windows)[0] for text in texts]
+    positive, negative = (ms.Tensor(text[None]) for text in encoded)
+    return image_of(
+        pipe, spec, prompt=None, negative_prompt=None, prompt_embeds=positive, negative_prompt_embeds=negative
+    )
 
 
 def levels_apart(a: Array, b: Array) -> int:
@@ -127,6 +139,17 @@ def test_a_picture_of_another_size_is_that_of_mindone(session: Any, pipe: Any, i
     [image] = images_of(session, [spec])
     assert image.shape == (spec.height, spec.width, 3)
     assert levels_apart(image, image_of(pipe, spec)) <= LEVELS
+
+
+def test_a_long_prompt_in_windows_is_that_of_mindone(session: Any, pipe: Any, info: CheckpointInfo) -> None:
+    """Given the same text by hand; the words behind the first window show."""
+    long = "a large red circle on a white background, best quality, award winning, sharp focus, and a small blue star"
+    spec = replace(spec_of(info, long, 6), long_prompts="chunk", windows=2)
+    cut = replace(spec, long_prompts="cut", windows=1)
+    chunked, other, shorter = images_of(session, [spec, replace(spec, prompt=long[:-9] + "green ring"), cut])
+    assert levels_apart(chunked, image_by_hand(pipe, spec)) <= LEVELS
+    assert levels_apart(shorter, image_of(pipe, cut)) <= LEVELS
+    assert min(levels_apart(chunked, other), levels_apart(chunked, shorter)) > LEVELS
 
 
 def test_the_drop_in_scheduler_makes_the_same_picture(pipe: Any, info: CheckpointInfo) -> None:

@@ -111,10 +111,10 @@ def test_noising_keeps_float16() -> None:
     np.testing.assert_allclose(half.asnumpy(), full.asnumpy(), atol=4e-3)  # float16 has 11 bits
 
 
-def test_the_defaults_and_the_config_are_mindones_with_one_name_more() -> None:
+def test_the_defaults_and_the_config_are_mindones_with_two_names_more() -> None:
     """A configuration carries over in both directions."""
     ours, theirs = dict(DDIMScheduler().config), dict(MindoneScheduler().config)
-    assert ours.pop("timestep_pairs") == "diffusers"
+    assert (ours.pop("timestep_pairs"), ours.pop("variance")) == ("diffusers", "ddim")
     for config in (ours, theirs):
         config.pop("_use_default_values")
     assert ours == theirs

@@ -12,9 +12,11 @@ import pytest
 from ddim_core.errors import InputError, ScheduleError
 from ddim_core.schedule import (
     BETA_SCHEDULES,
+    PARAMETER_NAMES,
     PREDICTION_TYPES,
     TIMESTEP_PAIRS,
     TIMESTEP_SPACINGS,
+    VARIANCES,
     ScheduleConfig,
 )
 
@@ -50,6 +52,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prediction_type": "flow"}, "prediction_type must be one of epsilon, sample, v_prediction, got 'flow'"),
     ({"timestep_spacing": None}, "timestep_spacing must be one of leading, trailing, linspace, quad, got None"),
     ({"timestep_pairs": "next"}, "timestep_pairs must be one of diffusers, visited, got 'next'"),
+    ({"variance": "large"}, "variance must be one of ddim, larger, got 'large'"),
     ({"clip_sample": 1}, "clip_sample must be true or false, got 1"),
     ({"clip_sample_range": 0}, "clip_sample_range must be a finite number above 0, got 0"),
     ({"clip_sample_range": math.inf}, "clip_sample_range must be a finite number above 0, got inf"),
@@ -88,6 +91,8 @@ def test_every_named_choice_is_accepted() -> None:
         ScheduleConfig(prediction_type=prediction_type)
     for timestep_spacing in TIMESTEP_SPACINGS:
         ScheduleConfig(timestep_spacing=timestep_spacing, timestep_pairs="visited")
+    for variance in VARIANCES:
+        ScheduleConfig(variance=variance)
     for timestep_pairs in TIMESTEP_PAIRS:
         ScheduleConfig(timestep_pairs=timestep_pairs)
 
@@ -143,7 +148,7 @@ def test_a_published_scheduler_config_is_read_with_foreign_names_ignored() -> No
 def test_unknown_names_are_refused_with_the_known_ones_listed() -> None:
     """A misspelt parameter must not be dropped without a word."""
     with pytest.raises(
-        ScheduleError, match=r"must be among num_train_timesteps, .*timestep_pairs, got beta_strat, eta$"
+        ScheduleError, match=r"must be among num_train_timesteps, .*timestep_pairs, variance, got beta_strat, eta$"
     ):
         ScheduleConfig.from_mapping({"eta": 0.5, "beta_strat": 0.1})
 
@@ -162,3 +167,13 @@ def test_overrides_are_checked_like_a_config() -> None:
         ScheduleConfig().replace_with({"nope": 1})
     with pytest.raises(ScheduleError, match="beta_end must be"):
         ScheduleConfig().replace_with({"beta_end": -1})
+
+
+@pytest.mark.parametrize("variance", VARIANCES)
+def test_what_is_new_is_written_only_where_it_is_used(variance: str) -> None:
+    """A plan or a row that does not use the larger variance is read by workers that know no such parameter."""
+    config = ScheduleConfig(timestep_spacing="trailing", variance=variance)
+    mapping = config.to_mapping()
+    assert ("variance" in mapping) == (variance != "ddim")
+    assert set(PARAMETER_NAMES) - set(mapping) <= {"variance"}
+    assert ScheduleConfig.from_mapping(mapping) == config

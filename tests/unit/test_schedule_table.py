@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from ddim_core.errors import ScheduleError
 from ddim_core.schedule import (
@@ -130,6 +132,56 @@ def test_eta_scales_sigma_and_zero_means_none() -> None:
     half, full = step_table(ScheduleConfig(), 10, 0.5), step_table(ScheduleConfig(), 10, 1.0)
     assert half.sigma == pytest.approx(full.sigma / 2, rel=1e-15)
     assert (step_table(ScheduleConfig(), 10).sigma == 0).all()
+
+
+@given(
+    steps=st.integers(2, 1000),
+    spacing=st.sampled_from(TIMESTEP_SPACINGS),
+    schedule=st.sampled_from(BETA_SCHEDULES),
+    prediction_type=st.sampled_from(PREDICTION_TYPES),
+    set_alpha_to_one=st.booleans(),
+    zero_snr=st.booleans(),
+)
+@settings(derandomize=True, deadline=None, max_examples=100)
+def test_the_larger_variance_changes_nothing_but_the_noise(
+    steps: int, spacing: str, schedule: str, prediction_type: str, set_alpha_to_one: bool, zero_snr: bool
+) -> None:
+    """Its mean is that of eta = 1, its noise sqrt(1 - a_t / a_prev), and none on the way to x_0 itself."""
+    assume(not (zero_snr and prediction_type == "epsilon"))
+    config = ScheduleConfig(
+        beta_schedule=schedule,
+        prediction_type=prediction_type,
+        timestep_spacing=spacing,
+        timestep_pairs="visited",
+        set_alpha_to_one=set_alpha_to_one,
+        rescale_betas_zero_snr=zero_snr,
+    )
+    usual = step_table(config, steps, 1.0)
+    larger = step_table(dataclasses.replace(config, variance="larger"), steps, 1.0)
+    for field in dataclasses.fields(StepTable):
+        if field.name not in ("sigma", "larger_variance"):
+            np.testing.assert_array_equal(getattr(larger, field.name), getattr(usual, field.name))
+    noisy = larger.alpha_bar_prev < 1
+    assert larger.sigma**2 == pytest.approx(np.where(noisy, 1 - larger.alpha_bar / larger.alpha_bar_prev, 0), rel=1e-12)
+    assert (larger.sigma >= usual.sigma * (1 - 1e-12)).all()
+
+
+@pytest.mark.parametrize("eta", [0, 0.5, np.nextafter(1, 0)])
+def test_the_larger_variance_takes_eta_one(eta: float) -> None:
+    """It has a row of its own in the paper's table: there is no share of it."""
+    config = ScheduleConfig(variance="larger")
+    for table in (step_table, table_of_all_timesteps):
+        with pytest.raises(ScheduleError, match=r"^eta must be 1 with variance=larger, got .*; give eta=1, or leave"):
+            table(config, 10, eta)
+
+
+def test_no_table_adds_more_noise_than_it_removes_but_the_larger_one() -> None:
+    """The check of the variances still guards all others."""
+    table = step_table(ScheduleConfig(variance="larger"), 10, 1.0)
+    with pytest.raises(AssertionError):
+        dataclasses.replace(table, larger_variance=False)
+    with pytest.raises(AssertionError):
+        dataclasses.replace(table, prev_from_eps=table.prev_from_eps * 1.01)
 
 
 @pytest.mark.parametrize("steps", range(1, 101))

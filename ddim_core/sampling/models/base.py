@@ -17,15 +17,22 @@ from ddim_core.sampling.models.encoder import encode
 from ddim_core.sampling.models.model import Decoding, LatentShape, Pixels
 from ddim_core.sampling.noise import Float32Array
 from ddim_core.sampling.step import Conditions
+from ddim_core.sampling.windows import TokenWindows
 
 
 class DenoisedLatents(ABC):
     """A checkpoint's networks; what differs is the conditions, and what a denoiser does with them."""
 
     def __init__(
-        self, info: CheckpointInfo, denoiser: nn.Cell, decoder: nn.Cell, encoder: nn.Cell | None = None
+        self,
+        info: CheckpointInfo,
+        denoiser: nn.Cell,
+        decoder: nn.Cell,
+        encoder: nn.Cell | None = None,
+        windows: Sequence[TokenWindows] = (),
     ) -> None:
         self._info = info
+        self._windows = windows
         self._decoder = decoder
         self._encoder = encoder
         self.denoiser = denoiser
@@ -34,6 +41,15 @@ class DenoisedLatents(ABC):
         """Return [C, h, w] of the latents of a picture of that many pixels."""
         factor = self._info.vae_scale_factor
         return self._info.latent_channels, height // factor, width // factor
+
+    def check(self, spec: SampleSpec) -> None:
+        """Make sure that the windows of a spec hold its texts, those of every text encoder that there is.
+
+        Raises:
+            PromptTooLongError: They do not.
+        """
+        for windows in self._windows:
+            windows.check(spec)
 
     @abstractmethod
     def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:

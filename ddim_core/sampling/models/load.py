@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ddim_core.checkpoints import CheckpointInfo
+from ddim_core.checkpoints.plain import in_plain_form
 from ddim_core.sampling.models.dit import ClassConditionalTransformer
 from ddim_core.sampling.models.model import Model
 from ddim_core.sampling.models.stable_diffusion import StableDiffusion
@@ -36,4 +37,5 @@ def load_model(info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto
         CheckpointError: The weights do not fit the model classes.
         OutOfMemoryError: The weights do not fit the device.
     """
-    return _MODELS[info.pipeline](info, dtype, flash_attention=flash_attention)
+    with in_plain_form(info) as plain:
+        return _MODELS[info.pipeline](plain, dtype, flash_attention=flash_attention)

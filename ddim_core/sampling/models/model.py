@@ -55,10 +55,17 @@ class Model(Protocol):
     def latent_shape(self, height: int, width: int) -> LatentShape:
         """Return the shape of the latents of a picture of that many pixels."""
 
+    def check(self, spec: SampleSpec) -> None:
+        """Make sure that there are conditions for a spec.
+
+        Raises:
+            SampleError: There are none: ``PromptTooLongError`` for a text that its windows do not hold.
+        """
+
     def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
         """Return for each spec what its denoiser is given, and what for the output that guidance leads away from.
 
-        Their number, shapes and dtypes are those of the checkpoint: the same for every spec.
+        Their number, shapes and dtypes are those of the checkpoint: the same for every spec of as many windows.
         """
 
     def decode(self, latents: Sequence[Tensor], batch: int) -> Decoding:

@@ -18,27 +18,28 @@ from ddim_core.sampling.models.encoder import VaeEncoder
 from ddim_core.sampling.models.networks import load_network
 from ddim_core.sampling.models.text import PromptMemory, TextEncoder
 from ddim_core.sampling.step import Conditions
+from ddim_core.sampling.windows import Window
 
 
 class StableDiffusion(DenoisedLatents):
-    """``StableDiffusionPipeline``; its one condition is the text, [T, D] for T tokens."""
+    """``StableDiffusionPipeline``; its one condition is the text, [T, D] for the T tokens of its windows."""
 
     def __init__(self, info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto") -> None:
         """Load the checkpoint's networks onto the device."""
         folder = info.folder
-        self._text_encoder = TextEncoder(CLIPTextModel, folder / "tokenizer", folder / "text_encoder", dtype)
-        self._prompts = PromptMemory(self._encode)
+        self._text_encoder = TextEncoder(CLIPTextModel, info, "", dtype)
+        windows = [self._text_encoder.windows]
+        self._prompts = PromptMemory(windows, self._encode)
         unet = load_network(UNet2DConditionModel, folder / "unet", dtype, flash_attention=flash_attention)
         vae = load_network(AutoencoderKL, folder / "vae", dtype, flash_attention=flash_attention)
-        super().__init__(info, _Denoiser(unet), VaeDecoder(vae), VaeEncoder(vae))
+        super().__init__(info, _Denoiser(unet), VaeDecoder(vae), VaeEncoder(vae), windows)
 
     def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
         """Return the text and the negative one of each spec."""
-        texts = self._prompts.conditions([text for spec in specs for text in (spec.prompt, spec.negative_prompt)])
-        return list(zip(texts[::2], texts[1::2], strict=True))
+        return self._prompts.conditions(specs)
 
-    def _encode(self, prompts: Sequence[str]) -> Conditions:
-        return (self._text_encoder(prompts)[0],)
+    def _encode(self, windows: Sequence[Window]) -> Conditions:
+        return (self._text_encoder(windows)[0],)
 
 
 class _Denoiser(nn.Cell):

@@ -19,6 +19,7 @@ from ddim_core.sampling.models.decoder import VaeDecoder
 from ddim_core.sampling.models.networks import load_network
 from ddim_core.sampling.models.text import PromptMemory, TextEncoder
 from ddim_core.sampling.step import Conditions
+from ddim_core.sampling.windows import Window
 
 
 class StableDiffusionXL(DenoisedLatents):
@@ -27,31 +28,29 @@ class StableDiffusionXL(DenoisedLatents):
     def __init__(self, info: CheckpointInfo, dtype: str, *, flash_attention: str = "auto") -> None:
         """Load the checkpoint's networks onto the device."""
         folder = info.folder
-        self._first = TextEncoder(CLIPTextModel, folder / "tokenizer", folder / "text_encoder", dtype)
-        self._second = TextEncoder(
-            CLIPTextModelWithProjection, folder / "tokenizer_2", folder / "text_encoder_2", dtype
-        )
-        self._prompts = PromptMemory(self._encode)
+        self._first = TextEncoder(CLIPTextModel, info, "", dtype)
+        self._second = TextEncoder(CLIPTextModelWithProjection, info, "_2", dtype)
+        windows = [self._first.windows, self._second.windows]
+        self._prompts = PromptMemory(windows, self._encode)
         unet = load_network(UNet2DConditionModel, folder / "unet", dtype, flash_attention=flash_attention)
         # Its decoder overflows in float16, as force_upcast says; bfloat16 has the range.
         vae_dtype = "float32" if dtype == "float16" and info.upcasts_vae else dtype
         vae = load_network(AutoencoderKL, folder / "vae", vae_dtype, flash_attention=flash_attention)
-        super().__init__(info, _Denoiser(unet), VaeDecoder(vae, standardised=True))
+        super().__init__(info, _Denoiser(unet), VaeDecoder(vae, standardised=True), windows=windows)
 
     def conditions(self, specs: Sequence[SampleSpec]) -> list[tuple[Conditions, Conditions]]:
         """Return the texts and sizes of each spec; an empty negative prompt is zeros where the checkpoint says so."""
-        texts = self._prompts.conditions([text for spec in specs for text in (spec.prompt, spec.negative_prompt)])
         pairs = []
-        for spec, positive, negative in zip(specs, texts[::2], texts[1::2], strict=True):
+        for spec, (positive, negative) in zip(specs, self._prompts.conditions(specs), strict=True):
             zeros = self._info.zeros_for_empty_prompt and not spec.negative_prompt
             away = tuple(map(ops.zeros_like, positive)) if zeros else negative
             pairs.append(((*positive, _sizes(spec)), (*away, _sizes(spec))))
         return pairs
 
-    def _encode(self, prompts: Sequence[str]) -> Conditions:
-        first, second = (encoder(prompts, hidden_states=True) for encoder in (self._first, self._second))
-        text = ops.concat([first[-1][-2], second[-1][-2]], axis=-1)
-        return text, second[0]
+    def _encode(self, first: Sequence[Window], second: Sequence[Window]) -> Conditions:
+        outputs = self._first(first, hidden_states=True), self._second(second, hidden_states=True)
+        text = ops.concat([each[-1][-2] for each in outputs], axis=-1)
+        return text, outputs[1][0]
 
 
 class _Denoiser(nn.Cell):

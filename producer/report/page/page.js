@@ -55,6 +55,7 @@ const filters = document.getElementById("filters");
 const search = document.getElementById("search");
 const status = document.getElementById("status");
 const seed = document.getElementById("seed");
+const customId = document.getElementById("custom-id");
 
 function wishes() {
   const equal = [];
@@ -68,6 +69,8 @@ function wishes() {
     if (field.value) equal.push((shared) => Number(shared[field.dataset.most]) <= Number(field.value));
   }
   return {
+    labels: labelWishes(),
+    customId: customId.value.trim(),
     words: search.value.toLowerCase().split(/\s+/).filter(Boolean),
     status: status.value,
     seed: seed.value.trim(),
@@ -75,16 +78,42 @@ function wishes() {
   };
 }
 
-const asksForAll = (wish) => !wish.words.length && !wish.status && !wish.seed && !wish.shared.length;
+// Labels are pairs of a name and a value, both people's own; undefined where an image lacks one.
+const labelOf = (labels, name) => labels.find((pair) => pair[0] === name)?.[1];
+
+function labelWishes() {
+  const tests = [];
+  for (const field of filters.querySelectorAll("[data-label]")) {
+    const name = field.dataset.label;
+    const wanted = field.value === "-" ? undefined : field.value.slice(1);
+    if (field.value) tests.push((labels) => labelOf(labels, name) === wanted);
+  }
+  const limits = [["labelLeast", "[data-label-least]", 1], ["labelMost", "[data-label-most]", -1]];
+  for (const [kind, fields, sign] of limits) {
+    for (const field of filters.querySelectorAll(fields)) {
+      const name = field.dataset[kind];
+      const limit = Number(field.value);
+      if (field.value) tests.push((labels) => sign * (Number(labelOf(labels, name) ?? NaN) - limit) >= 0);
+    }
+  }
+  return tests;
+}
+
+const asksForAll = (wish) => !wish.words.length && !wish.status && !wish.seed && !wish.customId
+  && !wish.shared.length && !wish.labels.length;
 
 function matchesIn(rows, wish) {
+  rows.labelText ??= rows.labels.map((labels) => labels.map(([name, value]) => `${name}=${value}`).join(" "));
   rows.text ??= rows.caption.map((caption, i) =>
-    `${caption} ${rows.key[i]} ${rows.own.Request[i]} ${rows.own.Seed[i]} ${rows.fault[i]}`.toLowerCase());
+    `${caption} ${rows.key[i]} ${rows.own.custom_id[i]} ${rows.own.Seed[i]} ${rows.labelText[rows.labelsIndex[i]]} ${rows.fault[i]}`
+      .toLowerCase());
   const fits = rows.shared.map((shared) => wish.shared.every((test) => test(shared)));
+  const labelled = rows.labels.map((labels) => wish.labels.every((test) => test(labels)));
   const found = [];
   for (let i = 0; i < rows.key.length; i++) {
-    if (fits[rows.sharedIndex[i]]
+    if (fits[rows.sharedIndex[i]] && labelled[rows.labelsIndex[i]]
       && (!wish.status || rows.status[i] === wish.status)
+      && (!wish.customId || rows.own.custom_id[i] === wish.customId)
       && (!wish.seed || rows.own.Seed[i] === wish.seed)
       && wish.words.every((word) => rows.text[i].includes(word))) found.push(i);
   }
@@ -103,6 +132,13 @@ function fact(name, value) {
   dd.textContent = value;
   dd.dir = "auto";
   dd.classList.toggle("mono", name === "Seed");
+  return pair;
+}
+
+function label([name, value]) {
+  const pair = fact(name, value);
+  pair.firstElementChild.dir = "auto";
+  pair.lastElementChild.removeAttribute("class");
   return pair;
 }
 
@@ -130,10 +166,14 @@ function card(rows, i, image) {
   item.classList.toggle("failed", rows.status[i] !== "made");
   item.querySelector(".frame").append(image ? picture(image, rows.caption[i], facts.File) : fault);
   item.querySelector(".caption").textContent = rows.caption[i];
+  item.querySelector(".id").textContent = facts.custom_id;
   item.querySelector("summary").textContent = rows.key[i];
+  const labels = rows.labels[rows.labelsIndex[i]];
+  item.querySelector(".labels").append(...labels.slice(0, settings.labelsShown).map(label));
   const known = (names) => names.filter((name) => facts[name]).map((name) => fact(name, facts[name]));
   item.querySelector(".meta").append(...known(settings.summary));
-  item.querySelector(".facts").append(...known(settings.details));
+  const others = labels.slice(settings.labelsShown).map(([name, value]) => fact(name, value));
+  item.querySelector(".facts").append(...known(settings.details), ...others);
   return item;
 }
 

@@ -72,6 +72,10 @@ def test_an_inversion_goes_up_and_down_again_from_its_picture() -> None:
         ({"interpolate": {"seeds": [3, 8]}, "trace": {}}, "trace must not be given beside interpolate"),
         ({"interpolate": {"seeds": [3, 8]}, "seed": 1}, "seed must be left out with interpolate, .*, got 1"),
         ({"interpolate": {"seeds": [3, 8]}, "eta": 0.5}, "eta must be 0 with interpolate, got 0.5"),
+        (
+            {"interpolate": {"seeds": [3, 8]}, "scheduler": {"variance": "larger"}},
+            "variance must be ddim with interpolate, got larger",
+        ),
         ({"interpolate": {"seeds": [3, 3]}}, "seeds must be two that differ, got 3 twice"),
         ({"trace": {}, "num_images_per_prompt": 2}, "num_images_per_prompt must be 1 with trace, .*, got 2"),
         ({"trace": {"frames": 21}}, "num_inference_steps must be at least 21 for this trace, got 20"),

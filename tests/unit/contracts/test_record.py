@@ -8,8 +8,19 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from ddim_core.contracts.record import FAILED, RECORD_SCHEMA, Record, record_from_row, spec_of, way_columns
+from ddim_core.contracts.record import (
+    FAILED,
+    RECORD_SCHEMA,
+    Record,
+    column_of,
+    metadata_text,
+    record_from_row,
+    spec_of,
+    way_columns,
+)
 from ddim_core.contracts.sample import SampleSpec
 from ddim_core.contracts.start import Between, Picture, Start
 from ddim_core.schedule import DOWN, Glimpse, Path, RoundTrip, ScheduleConfig
@@ -34,7 +45,7 @@ FAILURE = Record(
     height=64,
     width=64,
     scheduler="{}",
-    metadata="{}",
+    metadata={"split": "train"},
     model="shapes",
     model_digest="sha256:0",
     format="png",
@@ -60,17 +71,28 @@ SPEC = SampleSpec(
     height=8,
     width=16,
     schedule=ScheduleConfig(),
+    long_prompts="chunk",
+    windows=3,
 )
 
 
+def written(records: list[Record]) -> pa.Table:
+    """Return records as a part holds them."""
+    return pa.table({name: column_of(records, name) for name in RECORD_SCHEMA.names}, schema=RECORD_SCHEMA)
+
+
 def test_the_schema_is_the_record() -> None:
-    """Columns that may be absent: what a failed image, a lossless format, other kinds of requests or devices lack."""
+    """Columns that may be absent: what a failed image, a short prompt, other kinds of requests or devices lack."""
     assert RECORD_SCHEMA.names == [field.name for field in fields(Record)]
     nullable = {field.name for field in RECORD_SCHEMA if field.nullable}
     assert nullable == {
         "error_code",
         "error_class",
         "error_message",
+        "prompt_used",
+        "negative_prompt_used",
+        "prompt_tokens",
+        "negative_prompt_tokens",
         "class_label",
         "quality",
         "path",
@@ -91,8 +113,31 @@ def test_the_schema_is_the_record() -> None:
 
 def test_a_record_survives_the_table() -> None:
     """The largest seed, too."""
-    (row,) = pa.Table.from_pylist([asdict(FAILURE)], schema=RECORD_SCHEMA).to_pylist()
+    (row,) = written([FAILURE]).to_pylist()
     assert record_from_row(row) == FAILURE
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.dictionaries(TEXTS, TEXTS, max_size=5))
+def test_metadata_is_a_mapping_here_and_text_in_the_table(metadata: dict[str, str]) -> None:
+    """Whatever it holds comes back; equal metadata are equal text, which parts written before this held, too."""
+    (row,) = written([replace(FAILURE, metadata=metadata)]).to_pylist()
+    assert row["metadata"] == json.dumps(metadata, ensure_ascii=False, sort_keys=True)
+    assert record_from_row(row).metadata == metadata
+    assert metadata_text(dict(reversed(metadata.items()))) == row["metadata"]
+
+
+def test_metadata_that_is_no_mapping_is_refused() -> None:
+    """On the way in, where a text would become a text within JSON; and on the way out, where a part is damaged."""
+    with pytest.raises(TypeError, match=r"^metadata must be a mapping, got '{}'$"):
+        column_of([replace(FAILURE, metadata="{}")], "metadata")
+    (row,) = written([FAILURE]).to_pylist()
+    for text in ("", "[]", "nul", "[" * 100_000):
+        with pytest.raises(pa.ArrowInvalid, match=r"^column metadata must be a JSON object, got '"):
+            record_from_row({**row, "metadata": text})
 
 
 @pytest.mark.parametrize(
@@ -107,11 +152,15 @@ def test_a_record_survives_the_table() -> None:
 def test_a_row_holds_all_that_its_image_is_made_from(start: Start | None, path: Path) -> None:
     """Through JSON and Parquet: every field of the schedule, floats to the last bit, seeds of 63 bits."""
     schedule = ScheduleConfig(
-        num_train_timesteps=3, trained_betas=(0.1, 1 / 3, 0.7), clip_sample_range=2 / 3, timestep_spacing="trailing"
+        num_train_timesteps=3,
+        trained_betas=(0.1, 1 / 3, 0.7),
+        clip_sample_range=2 / 3,
+        timestep_spacing="trailing",
+        variance="larger",
     )
     spec = replace(SPEC, schedule=schedule, start=start, path=path)
     apart = ("schedule", "start", "path")
     row = replace(FAILURE, **{name: getattr(spec, name) for name in asdict(SPEC) if name not in apart})
-    row = replace(row, scheduler=json.dumps(asdict(schedule)), **way_columns(spec))
-    (back,) = pa.Table.from_pylist([asdict(row)], schema=RECORD_SCHEMA).to_pylist()
+    row = replace(row, scheduler=json.dumps(schedule.to_mapping()), **way_columns(spec))
+    (back,) = written([row]).to_pylist()
     assert spec_of(record_from_row(back)) == spec

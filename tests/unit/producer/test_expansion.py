@@ -38,10 +38,10 @@ def test_a_sweep_is_the_product_of_its_values(model: Model) -> None:
     sweep = {"seed": {"range": [5, 7]}, "guidance_scale": [2, 4.5], "scheduler.timestep_spacing": ["trailing"]}
     requests = expand(model, {"custom_id": "grid", "sweep": sweep, "scheduler": {"steps_offset": 1}})
     assert [(request.custom_id, request.seed, request.guidance_scale) for request in requests] == [
-        ("grid/0", 5, 2.0),
-        ("grid/1", 5, 4.5),
-        ("grid/2", 6, 2.0),
-        ("grid/3", 6, 4.5),
+        ("grid-0", 5, 2.0),
+        ("grid-1", 5, 4.5),
+        ("grid-2", 6, 2.0),
+        ("grid-3", 6, 4.5),
     ]
     assert {tuple(request.scheduler.items()) for request in requests} == {
         (("steps_offset", 1), ("timestep_spacing", "trailing"))
@@ -83,7 +83,7 @@ def test_a_prompt_is_filled_from_its_lists(model: Model) -> None:
     fields = {"prompt": "a {colour} {shape}", "custom_id": "x", "lists": COLOURS, "metadata": {"shape": "mine"}}
     requests = expand(model, fields)
     assert [request.prompt for request in requests] == ["a red circle", "a red star", "a blue circle", "a blue star"]
-    assert [request.custom_id for request in requests] == ["x/0", "x/1", "x/2", "x/3"]
+    assert [request.custom_id for request in requests] == ["x-0", "x-1", "x-2", "x-3"]
     assert requests[2].metadata == {"colour": "blue", "shape": "mine"}
 
 
@@ -173,6 +173,26 @@ def test_a_fault_is_found_before_anything_is_made_of_a_line(model: Model, fields
     assert re.fullmatch(pattern, found[0]), found
 
 
+@pytest.mark.parametrize(
+    ("prompt", "fault"),
+    [
+        ("a {color} star", "got {color}; did you mean colour?; braces of its own must be doubled"),
+        ("a {color} {shap}", "got {color}, {shap}; did you mean colour?; braces of its own must be doubled"),
+    ],
+)
+def test_a_misspelt_list_is_one_fault_with_the_one_that_was_meant(model: Model, prompt: str, fault: str) -> None:
+    """And not another one for each list that is left without a place, nor for each request."""
+    (found,) = faults_of(
+        model,
+        {
+            "prompt": prompt,
+            "lists": {"colour": ["x"], "shape": ["y"]} if "shap" in prompt else {"colour": ["x", "y"]},
+            "sweep": {"seed": [1, 2, 3]},
+        },
+    )
+    assert found.startswith("prompt must name lists among colour") and found.endswith(fault)
+
+
 def test_a_fault_that_many_requests_share_is_told_once(model: Model) -> None:
     """A thousand seeds with one bad eta are one thing to mend."""
     assert faults_of(model, {"sweep": {"seed": {"range": [0, 1000]}, "eta": [0, 1.5]}}) == [
@@ -183,10 +203,10 @@ def test_a_fault_that_many_requests_share_is_told_once(model: Model) -> None:
 def test_a_derived_id_must_be_unique_too(model: Model) -> None:
     """Another line may have had the idea to call itself so."""
     rows = [
-        Row("p", 1, {"prompt": "a", "custom_id": "x/1"}),
+        Row("p", 1, {"prompt": "a", "custom_id": "x-1"}),
         Row("p", 2, {"prompt": "a", "custom_id": "x", "sweep": {"seed": [1, 2]}}),
     ]
-    with pytest.raises(RequestFaults, match=r"^p:2: custom_id must be unique, got 'x/1', which line 1 has$"):
+    with pytest.raises(RequestFaults, match=r"^p:2: custom_id must be unique, got 'x-1', which line 1 has$"):
         list(checked(rows, RequestChecker(model, {}), "p"))
 
 

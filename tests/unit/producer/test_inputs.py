@@ -70,7 +70,10 @@ def test_a_line_that_is_no_text_is_named_with_its_byte(write: WriteFile, name: s
     start = {"p.txt": "a\n", "p.jsonl": '{"prompt": "a"}\n', "p.csv": "prompt\n"}[name].encode()
     path = write(name, start + b"caf\xe9\n")
     (fault,) = (row for row in read_rows(path) if isinstance(row, Fault))
-    assert str(fault) == f"{path}:2: the line must be UTF-8 text, got byte 0xe9 at column 4"
+    assert str(fault) == (
+        f"{path}:2: the line must be UTF-8 text, got byte 0xe9 at column 4; "
+        "convert the file from the encoding in which it was saved (iconv -f ENCODING -t UTF-8)"
+    )
 
 
 def test_a_file_without_line_ends_does_not_fill_the_memory(write: WriteFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,11 +102,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]
 
 def test_an_unknown_suffix_is_refused_with_the_known_ones(write: WriteFile) -> None:
     """A guess could turn a spreadsheet into prompts."""
-    rule = (
-        r"\.jsonl, \.ndjson, \.csv, \.txt, \.parquet, and \.gz, .* compressed, got '.*p\.xlsx'; rename it, or give '-'"
-    )
-    with pytest.raises(InputError, match=rule):
-        list(read_rows(write("p.xlsx", "a")))
+    known = r"\.jsonl, \.ndjson, \.json, \.csv, \.tsv, \.parquet, \.txt, and \.gz, .* compressed"
+    for name, remedy in (("p.xlsx", r"save the sheet as CSV \(UTF-8\)"), ("p.md", "rename it after what it holds")):
+        with pytest.raises(InputError, match=rf"{known}, got '.*{re.escape(name)}'; {remedy}$"):
+            list(read_rows(write(name, "a")))
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,22 @@ def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[s
     """One place says it."""
     assert exit_code_of(["--version"]) == 0
     assert capsys.readouterr().out == f"ddim-fleet, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--steps", "; did you mean --num-inference-steps?"),
+        ("--cfg-scale", "; did you mean --guidance-scale?"),
+        ("--size", "; did you mean --width and --height?"),
+        ("--guidance-scal", "; did you mean --guidance-scale?"),
+        ("--zzz", ""),
+    ],
+)
+def test_an_option_of_other_programs_is_answered_with_ours(
+    capsys: pytest.CaptureFixture[str], option: str, hint: str
+) -> None:
+    """As fields of requests are."""
+    assert exit_code_of(["submit", "p.jsonl", option, "3"]) == 1
+    line = f"ddim-fleet: error: No such option: {option}{hint} (see 'ddim-fleet submit --help')\n"
+    assert capsys.readouterr().err == line

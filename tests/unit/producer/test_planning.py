@@ -69,7 +69,7 @@ def test_a_workload_adds_up_what_devices_will_do() -> None:
     ]
     with spooled(asked) as spool:
         workload = spool.workload
-        assert workload.request_bytes == sum(len(line) for _, line in spool.lines())
+        assert workload.request_bytes == sum(len(line) for *_, line in spool.lines())
     assert (workload.requests, workload.images, workload.steps, workload.evaluations) == (2, 4, 70, 130)
     assert (workload.pixels, workload.pixel_evaluations) == (2048 + 3 * 64, 10 * 2048 + 120 * 64)
 

@@ -59,7 +59,7 @@ def test_a_request_is_completed_from_the_checkpoint(model: Model) -> None:
         ({"height": 66}, "height must be a multiple of 4 with shapes, got 66"),
         ({"width": 9000}, "width must be at most 8192, got 9000"),
         ({"custom_id": ""}, "custom_id must not be empty, got ''"),
-        ({"metadata": {"label": 3}}, r"metadata\.label must be text, got 3"),
+        ({"metadata": {"label": [3]}}, r"metadata\.label must be text, a number or a flag, got \[3\]"),
         ({"metadata": "circle"}, "metadata must be an object of names and values, got 'circle'"),
         ({"scheduler": ["leading"]}, r"scheduler must be an object of names and values, got \['leading'\]"),
         (

@@ -105,7 +105,7 @@ def with_hostile_fields(folder: RunFolder, text: str) -> RunFolder:
                 device=text,
                 device_kind=text,
                 dtype=text,
-                metadata=json.dumps({text: text}),
+                metadata={text: text},
                 versions=json.dumps({text: text}),
             )
             for row in folder.read_records(chunk)

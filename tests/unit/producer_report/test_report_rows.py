@@ -43,18 +43,27 @@ def test_sizes_are_in_the_order_of_their_numbers() -> None:
 
 
 def test_the_parameters_of_a_row_are_those_it_was_sampled_with(record: Record) -> None:
-    """Scheduler fields under their own names, and none that no scheduler has: they become names in the page's data."""
-    schedule = json.dumps({"beta_start": 0.00085, "clip_sample": False, "trained_betas": [0.1] * 9, "__proto__": 1})
-    found = dict(parameters(replace(record, guidance_scale=7.5, eta=0.0, width=96, height=64, scheduler=schedule)))
+    """In words, not as schedulers call them, and none that no scheduler has: they become names in the page's data."""
+    text = json.dumps(
+        {
+            "beta_start": 0.00085,
+            "clip_sample": False,
+            "trained_betas": [0.1] * 9,
+            "timestep_pairs": "visited",
+            "__proto__": 1,
+        }
+    )
+    found = dict(parameters(replace(record, guidance_scale=7.5, eta=0.0, width=96, height=64, scheduler=text)))
     assert found == {
         "Steps": "20",
         "Guidance": "7.5",
         "Guidance rescale": "0",
         "Eta": "0",
         "Size": "96 x 64",
-        "beta_start": "0.00085",
-        "clip_sample": "no",
-        "trained_betas": "given",
+        "First beta": "0.00085",
+        "Clipping": "no",
+        "Trained betas": "given",
+        "A step leads": "to the next one visited",
     }
 
 
@@ -131,3 +140,18 @@ def test_a_caption_says_of_which_kind_an_image_is(record: Record, fields: dict[s
     pictures = {record.key: "gone"}
     assert card_of(replace(record, **fields), (), pictures).caption == f"{record.prompt} {words}"
     assert card_of(record, (), pictures).caption == record.prompt
+
+
+def test_a_card_shows_what_was_seen_of_a_prompt_and_keeps_the_rest(record: Record) -> None:
+    """What an image is compared with is what it was made of; runs are filtered by it."""
+    cut = replace(record, prompt="a red circle and a star", prompt_used="a red circle", prompt_tokens=31)
+    card = card_of(cut, parameters(cut), {record.key: "gone"})
+    facts = card.facts()
+    assert (card.caption, facts["Whole prompt"], facts["Tokens"]) == ("a red circle", cut.prompt, "31")
+    assert facts["Prompt seen"] == "cut"
+    whole = replace(cut, prompt_used=None, long_prompts="chunk", windows=3)
+    assert dict(parameters(whole))["Prompt seen"] == "whole, in 3 windows"
+    assert "Prompt seen" not in dict(parameters(replace(whole, prompt_tokens=None)))
+    away = replace(cut, prompt_used=None, negative_prompt="blur and noise", negative_prompt_used="blur")
+    facts = card_of(away, parameters(away), {record.key: "gone"}).facts()
+    assert (facts["Negative prompt"], facts["Prompt seen"], facts["Whole prompt"]) == ("blur", "cut", "")

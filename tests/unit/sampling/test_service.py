@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ddim_core.checkpoints import CheckpointInfo, resolve
-from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, Counters, SampledImage, SampleSpec, Size
 from ddim_core.errors import CheckpointError, DeadlineExceededError, DeviceError, InputError, SampleError
 from ddim_core.sampling.service import SamplingService
 from ddim_core.sampling.settings import SamplingSettings
@@ -32,7 +32,7 @@ class _PaintingSession:
     def __init__(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
         self.tickets: list[Ticket] = []
         self.images = self.steps = 0
-        self.prepared: list[tuple[tuple[Size, ...], bool, int]] = []
+        self.prepared: list[tuple[tuple[BatchShape, ...], bool, int]] = []
         self.go = threading.Event()
         self.go.set()
         self.thread = threading.get_ident()
@@ -50,11 +50,11 @@ class _PaintingSession:
     def counters(self) -> Counters:
         return Counters(images=self.images, steps=self.steps, full_steps=self.images / 2, seconds={"warm_up": 0.0})
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool, inverting: bool = False) -> None:
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool, inverting: bool = False) -> None:
         assert threading.get_ident() == self.thread
-        if sizes == (Size(8, 8),):
+        if shapes == (BatchShape(Size(8, 8)),):
             raise DeviceError("no")
-        self.prepared.append((tuple(sizes), thresholding, self.steps))
+        self.prepared.append((tuple(shapes), thresholding, self.steps))
 
     def submit(self, tickets: Sequence[Ticket]) -> list[Outcome]:
         refused = [ticket for ticket in tickets if ticket.spec.prompt == "refused"]
@@ -142,15 +142,26 @@ def test_a_refused_sample_fails_alone(service: SamplingService) -> None:
         ({"seed": -1}, "seed must be from 0 to 9223372036854775807, got -1"),
         ({"seed": 2**63}, "seed must be from 0 to 9223372036854775807, got 9223372036854775808"),
         ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, got 0"),
+        ({"windows": 2}, "windows must be 1 where long prompts are not chunked, got 2"),
+        ({"windows": 0, "long_prompts": "chunk"}, "windows must be at least 1, got 0"),
         ({"class_label": 3}, "class_label must be None for a checkpoint that takes prompt, got 3"),
     ],
 )
 def test_a_spec_that_cannot_be_sampled_is_refused(
-    service: SamplingService, changes: dict[str, int], message: str
+    service: SamplingService, changes: dict[str, Any], message: str
 ) -> None:
     """In the caller's thread, before it can do harm in the one that all share."""
     with pytest.raises(InputError, match=message):
         service.submit(replace(SPEC, **changes))
+
+
+def test_a_checkpoint_without_texts_has_no_windows(service: SamplingService) -> None:
+    """A plan cannot ask for them, and nothing is compiled for them."""
+    service.info = replace(service.info, takes="nothing")
+    service.prepare([BatchShape(Size(64, 64), windows=2)])
+    with pytest.raises(InputError, match=r"^windows must be 1 for a checkpoint that takes nothing, got 2$"):
+        service.submit(replace(SPEC, long_prompts="chunk", windows=2))
+    assert service.submit(replace(SPEC, long_prompts="chunk")).result(WAIT_S)
 
 
 def test_submit_blocks_while_the_queue_is_full() -> None:
@@ -256,16 +267,19 @@ def test_preparing_happens_between_steps_and_before_what_comes_after() -> None:
         first = service.submit(SPEC)
         while not sessions[0].tickets:
             time.sleep(0.001)
-        prepared = threading.Thread(target=service.prepare, args=([Size(64, 96)],), kwargs={"thresholding": True})
+        wide = BatchShape(Size(64, 96))
+        prepared = threading.Thread(target=service.prepare, args=([wide],), kwargs={"thresholding": True})
         prepared.start()
         time.sleep(0.1)
         assert sessions[0].prepared == []
         sessions[0].go.set()
         prepared.join(WAIT_S)
         assert first.result(WAIT_S)
-        service.prepare([Size(64, 96)])
-        service.prepare([Size(64, 96)], thresholding=True)
-        assert sessions[0].prepared == [((Size(64, 96),), True, 1)]
+        service.prepare([wide])
+        service.prepare([wide], thresholding=True)
+        assert sessions[0].prepared == [((wide,), True, 1)]
+        service.prepare([wide, wide._replace(windows=2)])
+        assert sessions[0].prepared[1:] == [((wide, wide._replace(windows=2)), False, 1)]
 
 
 def test_the_sizes_of_the_settings_are_compiled_before_any_sample() -> None:
@@ -273,19 +287,19 @@ def test_the_sizes_of_the_settings_are_compiled_before_any_sample() -> None:
     service, sessions = service_of(sizes=(Size(64, 64), Size(64, 96), Size(96, 64)))
     with service:
         assert service.submit(SPEC).result(WAIT_S)
-        assert sessions[0].prepared == [((Size(64, 96), Size(96, 64)), False, 0)]
+        assert sessions[0].prepared == [((BatchShape(Size(64, 96)), BatchShape(Size(96, 64))), False, 0)]
 
 
 def test_sizes_that_do_not_fit_are_left_out_of_preparing(service: SamplingService) -> None:
     """Their samples are refused one by one, and the run's others are made."""
-    service.prepare([Size(60, 64), Size(0, 64)])
+    service.prepare([BatchShape(Size(60, 64)), BatchShape(Size(0, 64)), BatchShape(Size(64, 64), windows=0)])
     assert service.submit(SPEC).result(WAIT_S)
 
 
 def test_whoever_prepares_hears_of_the_device(service: SamplingService) -> None:
     """And the service goes on."""
     with pytest.raises(DeviceError, match=r"^no$"):
-        service.prepare([Size(8, 8)])
+        service.prepare([BatchShape(Size(8, 8))])
     assert service.submit(SPEC).result(WAIT_S)
 
 

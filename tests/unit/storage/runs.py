@@ -68,14 +68,15 @@ class SmallRun:
 def small_plan(run: SmallRun | None = None) -> RunPlan:
     """Return the plan of a small run."""
     run = run or SmallRun()
-    count = len(run.prompts)
+    requests = run.requests()
+    count = sum(request.image_count for request in requests)
     return RunPlan(
         run_id="small-run-0001",
         created_at=STARTED_AT,
         model=ModelRef(name="ddim-shapes-64", digest="sha256:" + "ab" * 32, scheduler=SCHEDULER),
         container=run.container,
         seed=7,
-        request_count=count,
+        request_count=len(requests),
         image_count=count,
         chunk_count=-(-count // run.images_per_chunk),
         images_per_chunk=run.images_per_chunk,
@@ -191,7 +192,7 @@ def _record(item: ChunkItem, chunk: int, path: str, data: bytes | None) -> Recor
         height=spec.height,
         width=spec.width,
         scheduler=json.dumps(SCHEDULER),
-        metadata="{}",
+        metadata={},
         model="ddim-shapes-64",
         model_digest="sha256:" + "ab" * 32,
         format="png",

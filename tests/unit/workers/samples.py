@@ -9,7 +9,7 @@ import numpy as np
 
 from ddim_core.contracts.plan import ChunkItem, ModelRef, PlannedRequest, RunPlan, chunk_items
 from ddim_core.contracts.request import Request
-from ddim_core.contracts.sample import Counters, SampledImage, SampleSpec, Size
+from ddim_core.contracts.sample import BatchShape, Counters, SampledImage, SampleSpec
 from workers.records import RecordMaker
 from workers.samplers import LoadedSampler, SamplerFacts
 
@@ -22,12 +22,12 @@ class ScriptedSampler:
     def __init__(self, answer: Callable[[SampleSpec], SampledImage] | None = None) -> None:
         self.answer = answer or picture
         self.submitted: list[SampleSpec] = []
-        self.prepared: list[tuple[tuple[Size, ...], bool]] = []
+        self.prepared: list[tuple[tuple[BatchShape, ...], bool]] = []
         self.closed = False
 
-    def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
+    def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool = False, inverting: bool = False) -> None:
         """Remember what was asked for."""
-        self.prepared.append((tuple(sizes), thresholding))
+        self.prepared.append((tuple(shapes), thresholding))
 
     def counters(self) -> Counters:
         """Say that half of the slots were in use."""

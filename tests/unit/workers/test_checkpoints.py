@@ -12,6 +12,7 @@ from ddim_core.checkpoints import digest, resolve
 from ddim_core.contracts.plan import ModelRef
 from ddim_core.errors import CheckpointError
 from workers.checkpoints import Checkpoints
+from workers.known import KnownCheckpoints
 
 
 @pytest.fixture
@@ -95,3 +96,100 @@ def test_with_several_checkpoints_the_first_chunk_chooses(models: Path) -> None:
     assert Checkpoints([str(models)]).only() == ref("mine")
     shutil.copytree(models / "mine", models / "other")
     assert Checkpoints([str(models)]).only() is None
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """Give a snapshot in a hub's cache, whose files are links into the blobs of its repository."""
+    repository = tmp_path / "cache" / "hub" / "models--org--mine"
+    snapshot = repository / "snapshots" / COMMIT
+    shutil.copytree(resolve("shapes"), snapshot)
+    (repository / "blobs").mkdir()
+    for number, path in enumerate(sorted(path for path in snapshot.rglob("*") if path.is_file())):
+        blob = path.rename(repository / "blobs" / f"{number:064d}")
+        path.symlink_to(os.path.relpath(blob, path.parent))
+    return snapshot
+
+
+@pytest.mark.parametrize("given", ["cache", "cache/hub", "cache/hub/models--org--mine", "snapshots", "snapshot"])
+@pytest.mark.parametrize(
+    "name", ["/home/me/.cache/huggingface/hub/models--org--mine/snapshots/" + COMMIT, "/data/mine"]
+)
+def test_a_snapshot_of_a_hub_cache_is_found_wherever_the_cache_is_named(
+    snapshot: Path, given: str, name: str, tmp_path: Path
+) -> None:
+    """The cache, a repository, its snapshots, or one of them: the links lead into that repository's blobs."""
+    place = {"snapshots": snapshot.parent, "snapshot": snapshot}.get(given, tmp_path / given)
+    checkpoints = Checkpoints([str(place)])
+    if name == "/data/mine" and given == "snapshot":
+        name = str(snapshot)  # a folder that was named alone is known by its own name
+    assert checkpoints.find(ref(name)) == snapshot
+    only = checkpoints.only()
+    assert only is not None and only.digest == digest(resolve("shapes"))
+
+
+def test_a_plan_made_from_a_cache_finds_a_plain_folder_of_the_same_name(models: Path) -> None:
+    """Hosts need not keep their checkpoints alike; the digest says that it is the same one."""
+    assert Checkpoints([str(models)]).find(ref(f"/cache/models--org--mine/snapshots/{COMMIT}")) == models / "mine"
+
+
+def test_a_snapshot_brings_the_blobs_of_its_own_repository_and_no_others(snapshot: Path, tmp_path: Path) -> None:
+    """A link out of the repository is refused, and so is one below its blobs, or from a folder that is no snapshot."""
+    weights = snapshot / "unet" / "diffusion_pytorch_model.safetensors"
+    blob = weights.resolve()
+    other = tmp_path / "cache" / "hub" / "models--org--other" / "blobs" / "0"
+    deeper = blob.parent / "deeper" / "0"
+    for place in (other, deeper, tmp_path / "elsewhere"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(blob, place)
+        weights.unlink()
+        weights.symlink_to(place)
+        with pytest.raises(CheckpointError, match=r"^a checkpoint's files must lie below --models, got "):
+            Checkpoints([str(snapshot)]).find(ref(COMMIT))
+    weights.unlink()
+    weights.symlink_to(blob)
+    assert Checkpoints([str(snapshot)]).find(ref(COMMIT)) == snapshot
+    moved = snapshot.rename(snapshot.with_name("main"))
+    with pytest.raises(CheckpointError, match=r"^a checkpoint's files must lie below --models, got "):
+        Checkpoints([str(moved)]).find(ref("main"))
+
+
+def test_the_variant_whose_digest_a_plan_names_is_taken(models: Path) -> None:
+    """A folder may hold both, and rows of a run name the digest alone."""
+    plain = models / "mine" / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copyfile(plain, plain.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    half = digest(models / "mine", "fp16")
+    checkpoints = Checkpoints([str(models)])
+    assert checkpoints.locate(ref("mine")) == (models / "mine", None)
+    assert checkpoints.locate(ref("mine", half)) == (models / "mine", "fp16")
+    with pytest.raises(CheckpointError, match=r"got sha256:\w+ in \S+/mine, sha256:\w+ in \S+/mine \(fp16\)$"):
+        checkpoints.locate(ref("mine", "sha256:other"))
+
+
+def test_one_of_two_of_a_name_may_be_broken(models: Path, tmp_path: Path) -> None:
+    """The other is found, whichever comes first."""
+    broken = shutil.copytree(models / "mine", tmp_path / "first" / "mine")
+    (broken / "unet" / "config.json").unlink()
+    assert Checkpoints([str(tmp_path / "first"), str(models)]).find(ref("mine")) == models / "mine"
+    with pytest.raises(CheckpointError, match=r"must hold unet/config\.json, got none"):
+        Checkpoints([str(tmp_path / "first")]).find(ref("mine"))
+
+
+def test_a_worker_notes_what_it_has_and_the_digests_that_it_has_read(models: Path, tmp_path: Path) -> None:
+    """Nothing is read for a report; what lies elsewhere is a fault here, and in order for whoever may read it."""
+    shutil.copytree(models / "mine", models / "other")
+    weights = models / "other" / "unet" / "diffusion_pytorch_model.safetensors"
+    checkpoints = Checkpoints([str(models)])
+    checkpoints.find(ref("mine"))
+    weights.symlink_to(weights.rename(tmp_path / "elsewhere"))
+    shapes, mine, other = checkpoints.notes()
+    assert (shapes.name, shapes.digest, shapes.fault) == ("shapes", "", "")
+    assert (mine.digest, mine.folder, mine.token_limit) == (digest(models / "mine"), str(models / "mine"), 24)
+    assert other.fault.startswith("a checkpoint's files must lie below --models, got ")
+    known = KnownCheckpoints(checkpoints)
+    assert known.latest == ()
+    known.look()
+    assert known.latest == (shapes, mine, other)

@@ -9,7 +9,8 @@ import pytest
 
 from ddim_core.errors import HostError, InputError
 from workers import npu_smi
-from workers.devices import Host, choose_devices, cpu_devices, npu_devices, share_cores
+from workers.devices import choose_devices, chosen_cores, cpu_devices, npu_devices, share_cores
+from workers.host import Host
 from workers.npu_smi import Chip
 from workers.survey import survey
 
@@ -34,7 +35,7 @@ def test_cores_outside_of_the_processs_own_are_not_bound() -> None:
 
 def test_each_process_sees_one_npu() -> None:
     """By logic id, and with threads to match its cores."""
-    devices = npu_devices(Host(EIGHT[:2], NEAR, {0: "OK", 1: "Warning"}, tuple(range(192))))
+    devices = npu_devices(Host(EIGHT[:2], NEAR, {(0, 0): "OK", (1, 0): "Warning"}, tuple(range(192))))
     assert [device.environment["ASCEND_RT_VISIBLE_DEVICES"] for device in devices] == ["0", "1"]
     assert {device.environment["OMP_NUM_THREADS"] for device in devices} == {"12"}
 
@@ -46,8 +47,8 @@ def test_a_single_npu_needs_no_variable() -> None:
 
 
 def test_an_unhealthy_npu_is_used_only_when_named() -> None:
-    """Alarm, Critical and UNKNOWN are passed over by ``auto`` and ``npu``."""
-    host = Host(EIGHT[:2], {}, {0: "Critical", 1: "OK"}, (0, 1))
+    """Alarm, Critical and UNKNOWN are passed over by ``auto`` and ``npu``, where another is known to be healthy."""
+    host = Host(EIGHT[:2], {}, {(0, 0): "Critical", (1, 0): "OK"}, (0, 1))
     assert [device.index for device in npu_devices(host)] == [1]
     assert [device.index for device in npu_devices(host, [0])] == [0]
 
@@ -108,7 +109,7 @@ def test_auto_without_npus_takes_up_to_two_processes_on_the_cpu(
 def test_npus_are_asked_for_where_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """``npu`` never falls back on the CPU in silence."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HostError, match="npu-smi must be on the PATH"):
+    with pytest.raises(HostError, match="--devices npu must find an NPU, got none: this machine has neither npu-smi"):
         choose_devices("npu")
 
 
@@ -144,3 +145,25 @@ case "$*" in
 esac
 """
     )
+
+
+def test_cores_that_are_named_are_divided_and_no_others_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two supervisors on one host are kept apart so; ``cpu:2`` stays the number of processes."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 8})
+    assert chosen_cores(None) == (0, 1, 2, 3, 8)
+    assert chosen_cores("8,1-2,2") == (1, 2, 8)
+    assert [device.cores for device in choose_devices("cpu:2", "0-3")] == [(0, 1), (2, 3)]
+    (alone,) = choose_devices("cpu:1", "1")
+    assert (alone.label, alone.cores, alone.environment["OMP_NUM_THREADS"]) == ("cpu:0", (1,), "1")
+    assert [device.cores for device in choose_devices("sim:1", "3")] == [(3,)]
+    assert [device.cores for device in choose_devices("sim:1")] == [()]
+    with pytest.raises(InputError, match=r"^--devices cpu:N must have a core for each process, 2 at most here"):
+        choose_devices("cpu:3", "0-1")
+
+
+@pytest.mark.parametrize("text", ["", "4", "0-4", "a", "0-", "-1", "0,,1", "3-0", "0-99999999999", "cpu:0"])
+def test_cores_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """With those that are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 8})
+    with pytest.raises(InputError, match=r"^--cores must be a list such as 0-3,8 of the cores 0-3,8, got"):
+        chosen_cores(text)

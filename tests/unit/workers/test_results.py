@@ -30,6 +30,7 @@ class Row:
         return {
             "key": f"{self.request_index:05d}{self.image:04d}",
             "custom_id": f"request {self.request_index}",
+            "prompt_used": None,
             "status": "success" if made else "failed",
             "path": "shards/00000.tar" if made else None,
             "sha256": f"{self.image:064x}" if made else None,

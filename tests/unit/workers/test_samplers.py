@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pytest
 
 from ddim_core.contracts.limits import Limits
 from ddim_core.contracts.plan import ModelRef
-from ddim_core.contracts.sample import Size
+from ddim_core.contracts.sample import BatchShape, Size
 from ddim_core.errors import CheckpointError, DeviceError
 from tests.unit.workers.samples import ScriptedSampler, loaded, plan
 from workers.samplers import Load, LoadedSampler, Samplers
@@ -45,6 +46,19 @@ def test_chunks_of_one_checkpoint_share_its_sampler() -> None:
     samplers = Samplers(Loader())
     with samplers.use(model("a")) as one, samplers.use(model("a")) as two:
         assert one is two
+
+
+def test_that_a_checkpoint_is_being_loaded_is_logged_before_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """It takes half a minute or more, in which a worker would seem to do nothing."""
+    logged: list[list[str]] = []
+
+    def load() -> LoadedSampler:
+        logged.append([vars(record)["action"] for record in caplog.records])
+        return loaded(ScriptedSampler())
+
+    with caplog.at_level(logging.INFO), Samplers(lambda _: load).use(model("a")):
+        logged.append([vars(record)["action"] for record in caplog.records])
+    assert logged == [["checkpoint_loading"], ["checkpoint_loading", "checkpoint_ready"]]
 
 
 def test_another_checkpoint_waits_until_the_first_is_no_longer_used() -> None:
@@ -126,7 +140,7 @@ def test_warming_up_lasts_as_long_as_loading_and_compiling_do() -> None:
     seen: list[bool] = []
 
     class Compiling(ScriptedSampler):
-        def prepare(self, sizes: Sequence[Size], *, thresholding: bool = False, inverting: bool = False) -> None:
+        def prepare(self, shapes: Sequence[BatchShape], *, thresholding: bool = False, inverting: bool = False) -> None:
             seen.append(samplers.is_warming_up)
             raise DeviceError("lost")
 
@@ -149,7 +163,8 @@ def test_nothing_is_compiled_for_sizes_beyond_the_operators_limits() -> None:
     run = plan(1).model_copy(update={"sizes": ("64x32", "8192x8192")})
     samplers.prepare(loaded(sampler), run, Limits(max_side_px=64))
     samplers.prepare(loaded(sampler), run)
-    assert [sizes for sizes, _ in sampler.prepared] == [(Size(32, 64),), (Size(32, 64), Size(8192, 8192))]
+    small, large = BatchShape(Size(32, 64)), BatchShape(Size(8192, 8192))
+    assert [shapes for shapes, _ in sampler.prepared] == [(small,), (small, large)]
 
 
 def test_closing_stops_the_sampler() -> None:
