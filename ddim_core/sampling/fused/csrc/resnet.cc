@@ -39,10 +39,15 @@ struct Resnet {
         : x(s.map(r.C, r.P)),
           normed(s.map(r.C > r.O ? r.C : r.O, r.P)),
           hidden(s.map(r.O, r.P)),
-          copies(s.take(convolution_floats(r.C > r.O ? r.C : r.O, r.H, r.W))),
+          copies(s.take(r.copied())),
           time(s.take(r.E)),
           shift(s.take(r.O)) {}
   };
+  // Of either convolution: the one with fewer channels has longer bands, and may need more.
+  long copied() const {
+    const long first = convolution_floats(C, H, W), second = convolution_floats(O, H, W);
+    return first > second ? first : second;
+  }
   long floats() const {
     Scratch counting(nullptr);
     Space(*this, counting);

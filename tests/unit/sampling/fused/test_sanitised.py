@@ -39,6 +39,15 @@ def _program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.parametrize(("channels", "outputs"), [(32, 16), (16, 32), (64, 32), (3, 64)])
+def test_no_band_of_a_large_picture_leaves_its_memory(program: Path, channels: int, outputs: int) -> None:
+    """A block's two convolutions have bands of different lengths, and share the memory for them."""
+    draw, size = Draw(channels), (72, 128)
+    values = draw.resnet(1, (channels, 0), outputs, size, 1, 0)
+    y = native.run_driver([str(program)], "resnet", values, (1, outputs, *size))
+    assert np.abs(y - formulas.resnet(values)).max() < TOLERANCE
+
+
 @pytest.mark.parametrize("seed", range(CASES))
 def test_no_shape_reads_or_writes_out_of_bounds(program: Path, seed: int) -> None:
     """Lanes, channels, sides, heads and tokens of any number; inputs end where their memory does."""
