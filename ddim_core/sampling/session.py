@@ -65,9 +65,10 @@ class DeviceSession:
         self._graphs_before = device.graphs_compiled()
         self._warm_up_graphs = 0
         self._seconds = {"text": 0.0, "encode": 0.0, "denoise": 0.0}
+        self._call_once()
         self._slots = _slots(settings)
         self._warm_up = WarmUp(self._model, self._runner, info, slots=self._slots)
-        self._open(settings, info)
+        self._compile_first(settings, info)
 
     @property
     def room(self) -> int:
@@ -127,11 +128,13 @@ class DeviceSession:
         """Return the tickets that have not ended."""
         return list(self._tickets.values())
 
-    def _open(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
+    def _call_once(self) -> None:
         try:
             self._model.call_eagerly()
         except Exception as error:
             raise device.device_error(error) from error
+
+    def _compile_first(self, settings: SamplingSettings, info: CheckpointInfo) -> None:
         try:
             first = settings.sizes[0] if settings.sizes else Size(info.default_height, info.default_width)
             self._compile(BatchShape(first), thresholding=info.schedule.thresholding)
@@ -272,9 +275,13 @@ class DeviceSession:
 
 
 def _slots(settings: SamplingSettings) -> Slots:
+    """Return the slots within the device's memory, which Ascend tells only once something ran on it."""
     device.reset_peak_memory()
     base_bytes = device.peak_memory_bytes()
     total_bytes = device.total_memory_bytes()
+    if settings.device != "CPU" and total_bytes is None and settings.memory_limit_bytes is None:
+        extra = {"action": "memory_unknown", "device": settings.device, "slots": settings.slots}
+        logger.warning("the device does not tell its memory; --slots and failures alone bound a batch", extra=extra)
     limit_bytes = settings.memory_limit_bytes or (None if total_bytes is None else int(_USABLE_SHARE * total_bytes))
     return Slots(settings.slots, base_bytes=base_bytes, limit_bytes=limit_bytes)
 
