@@ -20,6 +20,7 @@ BENCHMARKS = {
     "engine_launch": "the same over mindone's where MindSpore launches kernels by threads, as its users get it",
     "mixed": "mixed work over batches that wait for their longest member; share of the slots in use",
     "step_share": "share of a step that is not the denoiser",
+    "idle_lanes": "a step with one image over a step with all slots taken",
     "scheduler": "time of one DDIMScheduler.step, ours and mindone's",
     "steady": "what a steady step reads on the host, and graphs compiled after the warm-up",
     "same_bytes": "one request alone and in random mixes",

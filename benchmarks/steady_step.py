@@ -26,10 +26,10 @@ _STEPS = 900
 
 
 class SteadyStep:
-    """All slots of a runner hold samples with guidance, every other one with eta 1, and none of them ends."""
+    """The slots of a runner hold samples with guidance, every other one with eta 1, and none of them ends."""
 
-    def __init__(self, model: Any, specs: Sequence[SampleSpec]) -> None:
-        """Admit the specs and take a first step, which compiles."""
+    def __init__(self, model: Any, specs: Sequence[SampleSpec], *, slots: int | None = None) -> None:
+        """Admit the specs and take a first step, which compiles; slots beyond one for each spec stay empty."""
         self.specs = [replace(spec, num_inference_steps=_STEPS, eta=float(i % 2)) for i, spec in enumerate(specs)]
         self.model = model
         conditions = model.conditions(self.specs)
@@ -38,7 +38,7 @@ class SteadyStep:
             for spec, pair in zip(self.specs, conditions, strict=True)
         ]
         self._runner = DeviceRunner(model)
-        self._engine: Engine[Job, Tensor] = Engine(self._runner, 2 * len(specs))
+        self._engine: Engine[Job, Tensor] = Engine(self._runner, 2 * (slots or len(specs)))
         for sample in self.samples:
             self._engine.submit(sample)
         self.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import redis
 from celery import Celery
@@ -12,27 +13,31 @@ from pydantic import ValidationError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from ddim_core.broker_url import check_broker_url
+from ddim_core.broker_url import check_broker_url, shown_broker
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.contracts.queue import (
     DEFAULT_BROKER_URL,
     DEFAULT_QUEUE,
     FINISH_RUN_TASK,
+    PROBE_KEY,
     RUNS_KEY,
     SAMPLE_CHUNK_TASK,
     WORKERS_PATTERN,
     ChunkMessage,
     FinishMessage,
+    Refusals,
     RunKeys,
     WorkerReport,
     celery_options,
     queue_of,
 )
 from ddim_core.errors import BrokerError
-from ddim_core.hiding import public_url
+from producer.redis_state import Advice, advice, explained, unfitness
 
 _CONNECT_TIMEOUT_S = 3
 _ANSWER_TIMEOUT_S = 5
+_PROBE_S = 5
+"""Of a probe whose removal is lost."""
 _MESSAGES_AT_ONCE = 500
 """About half a megabyte."""
 _CHUNKS_AT_ONCE = 10_000
@@ -50,7 +55,7 @@ class Broker:
         """
         self._url = url or DEFAULT_BROKER_URL
         self._queue = queue or DEFAULT_QUEUE
-        self.shown_url = public_url(self._url)
+        self.shown_url = shown_broker(self._url)
         check_broker_url(self._url)
         self._redis: redis.Redis = redis.Redis.from_url(
             self._url,
@@ -61,13 +66,26 @@ class Broker:
         )
 
     def ping(self) -> None:
-        """Make sure that Redis answers.
+        """Make sure that Redis answers, is of a kind that workers can use, and takes what is written.
 
         Raises:
-            BrokerError: It does not, or it wants another password.
+            BrokerError: It does not; says why, and what mends it.
         """
-        with self._errors():
-            self._redis.ping()
+        info = self._info()
+        if (unfit := unfitness(info)) is not None:
+            raise BrokerError(f"Redis at {self.shown_url} {unfit}")
+        with self._errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(PROBE_KEY, "written", ex=_PROBE_S)
+            pipe.delete(PROBE_KEY)
+            pipe.execute()
+
+    def advice(self) -> list[Advice]:
+        """Return what to mend of a Redis that can be used as it is.
+
+        Raises:
+            BrokerError: It does not answer.
+        """
+        return list(advice(self._info()))
 
     def register(self, plan: RunPlan, run_url: str, done: Iterable[int], held: Set[int]) -> None:
         """Tell the workers that the run is to be finished, of which the chunks ``done`` are; forget earlier tries.
@@ -117,9 +135,35 @@ class Broker:
             counts = self._redis.hgetall(RunKeys(run_id).progress)
         return {int(chunk): _made_and_failed(str(value)) for chunk, value in counts.items()}
 
+    def refusals(self, run_id: str) -> Refusals:
+        """Return which workers could not load a run's checkpoint, as far as Redis remembers."""
+        keys = RunKeys(run_id)
+        with self._errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.refused)
+            pipe.get(keys.able)
+            reasons, able = pipe.execute()
+        return Refusals({str(worker): str(why) for worker, why in reasons.items()}, able)
+
     def workers(self) -> list[WorkerReport]:
         """Return the latest report of every worker that is alive."""
         return list(_readable(self.values(WORKERS_PATTERN)))
+
+    def at_work(self) -> list[WorkerReport]:
+        """Return the same, naming of the chunks in hand those alone that are still: a report is seconds old."""
+        reports = self.workers()
+        named = [(report, chunk) for report in reports for chunk in report.chunks]
+        with self._errors(), self._redis.pipeline(transaction=False) as pipe:
+            for _, chunk in named:
+                run_id, _, number = chunk.rpartition("/")
+                pipe.get(RunKeys(run_id).lease(int(number) if number.isdecimal() else -1))
+                pipe.sismember(RunKeys(run_id).committed, number)
+            said = pipe.execute()
+        held = {
+            (report.worker_id, chunk)
+            for (report, chunk), holder, is_done in zip(named, said[0::2], said[1::2], strict=True)
+            if holder == report.worker_id and not is_done
+        }
+        return [_holding(report, held) for report in reports]
 
     def values(self, pattern: str) -> list[str]:
         """Return the strings under all keys that match, but for those that went meanwhile."""
@@ -159,22 +203,32 @@ class Broker:
                     pipe.execute()
             pipe.execute()
 
+    def _info(self) -> dict[str, Any]:
+        """Return what Redis says of itself; nothing where its user may not ask, which needs no other permission."""
+        with self._errors():
+            self._redis.ping()
+            try:
+                found: dict[str, Any] = self._redis.info()
+            except redis.exceptions.NoPermissionError:
+                return {}
+        return found
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except (redis.RedisError, OperationalError, OSError) as exc:
-            reason = str(exc).split("\n", maxsplit=1)[0].rstrip(".")
-            if isinstance(exc, redis.AuthenticationError):
-                reason = "the password is wrong or missing"  # what Redis itself says depends on its version
-            raise BrokerError(
-                f"Redis at {self.shown_url} must answer, got: {reason}; start it, or name another with --broker"
-            ) from exc
+            raise BrokerError(f"Redis at {self.shown_url} {explained(exc, self._url)}") from exc
 
 
 def _made_and_failed(value: str) -> tuple[int, int]:
     made, _, failed = value.partition(",")
     return int(made), int(failed or 0)
+
+
+def _holding(report: WorkerReport, held: Set[tuple[str, str]]) -> WorkerReport:
+    still = tuple(chunk for chunk in report.chunks if (report.worker_id, chunk) in held)
+    return report.model_copy(update={"chunks": still})
 
 
 def _readable(reports: Iterable[str]) -> Iterator[WorkerReport]:

@@ -33,7 +33,7 @@ def status_table(status: RunStatus) -> str:
         "chunks": f"{status.chunks_done} of {status.chunks_total}",
         "workers": _workers(status),
         "speed": "-" if status.images_per_s is None else f"{status.images_per_s:.2f} images/s",
-        "time left": "-" if status.eta_s is None else duration(status.eta_s),
+        "time left": _time_left(status),
     }
     if status.trouble:
         rows["trouble"] = status.trouble
@@ -109,6 +109,25 @@ def _teller(console: Console) -> Callable[[str], None]:
 
 
 @contextmanager
+def counting(total: int, console: Console | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how many of ``total`` images were made again: yield what is to be told the number, again and again."""
+    console = console or Console(stderr=True)
+    if console.is_terminal:
+        with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as bar:
+            task = bar.add_task("", total=total)
+            yield lambda made: bar.update(task, completed=made, description=_made_again(made, total))
+    else:
+        tell = _teller(console)
+        yield lambda made: tell(_made_again(made, total))
+
+
+def _made_again(made: int, total: int) -> str:
+    return (
+        f"made again: {made} of {counted(total, 'image')}" if made else "loading and compiling, before the first image"
+    )
+
+
+@contextmanager
 def _live(console: Console) -> Iterator[Draw]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[figures]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -155,6 +174,12 @@ def _workers(status: RunStatus) -> str:
     return f"{status.workers}{starting}"
 
 
+def _time_left(status: RunStatus) -> str:
+    if status.eta_s is not None:
+        return duration(status.eta_s)
+    return "known when they have compiled" if status.state == "running" and status.workers_starting else "-"
+
+
 def _figures(status: RunStatus) -> str:
     parts = [f"{status.images_made + status.images_failed}/{status.images_total} images"]
     if status.images_failed:
@@ -163,4 +188,6 @@ def _figures(status: RunStatus) -> str:
         parts.append(f"{status.images_per_s:.2f} images/s")
     if status.eta_s is not None:
         parts.append(f"{duration(status.eta_s)} left")
+    if status.state == "running" and status.workers_starting:
+        parts.append(f"compiling on {status.workers_starting} of {counted(status.workers or 0, 'device')}")
     return ", ".join(parts)

@@ -16,6 +16,7 @@ from ddim_core.errors import FleetError
 from ddim_core.storage.objects import ObjectStore
 from producer.broker import Broker
 from producer.embedded import redis_server
+from producer.packages import DISTRIBUTION, Find, conflicts, installed, mending
 from producer.tether import safe_path
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -23,6 +24,7 @@ Verdict = Literal["ok", "warn", "fail"]
 COMPILE_CACHE = "MS_COMPILER_CACHE_ENABLE"
 SUPPORTED_PYTHON = ((3, 10), (3, 12))
 _SURVEY_TIMEOUT_S = 90
+_CONFLICTS_SHOWN = 4
 _INSTALL_WORKER = "pip install 'ddim-fleet[worker]'"
 
 
@@ -47,10 +49,14 @@ def examine(environment: Mapping[str, str], broker: str | None, out: str | None)
     yield python(sys.version_info[:2])
     yield messaging(_versions("celery", "kombu"))
     yield sampling(_versions("mindspore", "mindone"))
+    yield packages(installed)
     yield compile_cache(environment)
-    yield from devices(_survey())
+    surveyed = _survey()
+    yield from devices(surveyed)
+    if _version("mindspore") is not None:
+        yield from kernels(surveyed)
     yield own_redis(redis_server())
-    yield redis(Broker(broker), asked_for=broker is not None)
+    yield from redis(Broker(broker), asked_for=broker is not None)
     if out is not None:
         yield store(out)
 
@@ -83,12 +89,28 @@ def sampling(found: Mapping[str, str | None]) -> Finding:
     return Finding("MindSpore", "warn", _named(found), f"{_INSTALL_WORKER}; 2.9 and later are very slow on the CPU")
 
 
+def packages(find: Find) -> Finding:
+    """What is installed beside this program may have brought NumPy and others to releases that it cannot use."""
+    if find(DISTRIBUTION) is None:
+        return Finding(
+            "packages", "warn", f"{DISTRIBUTION} is not installed, so nothing says what it needs", "pip install ."
+        )
+    if not (found := conflicts(find)):
+        return Finding("packages", "ok", "fit together")
+    more = [f"and {len(found) - _CONFLICTS_SHOWN} more"] if len(found) > _CONFLICTS_SHOWN else []
+    said = "; ".join([*map(str, found[:_CONFLICTS_SHOWN]), *more])
+    return Finding("packages", "fail", said, f"{mending(find)}, in one command with whatever else is to be installed")
+
+
 def compile_cache(environment: Mapping[str, str]) -> Finding:
     """MindSpore's compile cache gives a process another function's graph."""
     value = environment.get(COMPILE_CACHE)
     if value in (None, "", "0"):
-        return Finding("compile cache", "ok", "off")
-    remedy = f"unset {COMPILE_CACHE}: with the cache on, MindSpore gives wrong images"
+        return Finding("compile cache", "ok", "off, as it must be: MindSpore's gives a process another one's graphs")
+    remedy = (
+        f"unset {COMPILE_CACHE}: with the cache on, MindSpore gives wrong images. It numbers graphs in the order in "
+        "which they were compiled, so that a process that compiles in another order takes another function's"
+    )
     return Finding("compile cache", "fail", f"{COMPILE_CACHE}={value}", remedy)
 
 
@@ -109,6 +131,17 @@ def devices(survey: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(device["device"], "ok" if healthy else "warn", name, remedy)
 
 
+def kernels(survey: Mapping[str, Any]) -> Iterator[Finding]:
+    """Images made on the CPU take two to three times as long without the kernels that come with this program."""
+    if not survey.get("kernels"):
+        return
+    if not survey.get("kernels_missing"):
+        yield Finding("CPU kernels", "ok", str(survey["kernels_found"]))
+        return
+    remedy = "DDIM_FLEET_KERNELS=native pip install 'ddim-fleet[worker]' from the sources, or a wheel for this machine"
+    yield Finding("CPU kernels", "warn", str(survey["kernels_found"]), remedy)
+
+
 def own_redis(program: str | None) -> Finding:
     """``ddim-fleet run`` brings a Redis of its own."""
     if program:
@@ -117,14 +150,18 @@ def own_redis(program: str | None) -> Finding:
     return Finding("redis-server", "warn", "not found", remedy)
 
 
-def redis(broker: Broker, *, asked_for: bool) -> Finding:
-    """Everything but ``ddim-fleet run`` needs a Redis that is there already."""
+def redis(broker: Broker, *, asked_for: bool) -> Iterator[Finding]:
+    """Everything but ``ddim-fleet run`` needs a Redis that is there already, takes writes, and forgets nothing."""
     try:
         broker.ping()
+        found = broker.advice()
     except FleetError as exc:
-        remedy = "start Redis, or name another with --broker or DDIM_FLEET_BROKER; `ddim-fleet run` needs none"
-        return Finding("Redis", "fail" if asked_for else "warn", str(exc).partition(";")[0], remedy)
-    return Finding("Redis", "ok", f"{broker.shown_url} answers")
+        said, _, remedy = str(exc).partition("; ")
+        yield Finding("Redis", "fail" if asked_for else "warn", said, f"{remedy}; `ddim-fleet run` needs none")
+        return
+    yield Finding("Redis", "ok", f"{broker.shown_url} answers and takes writes")
+    for one in found:
+        yield Finding("Redis", "warn", one.found, one.remedy)
 
 
 def store(out: str) -> Finding:

@@ -73,6 +73,8 @@ def _block(report: WorkerReport) -> str:
         "graphs": f"{report.graphs} compiled, {report.graphs_since_warm_up} of them since the warm-up",
         "time": _shares(report),
     }
+    if report.kernels:
+        rows["kernels"] = report.kernels
     if limits := report.limits.given():
         rows["limits"] = ", ".join(f"{name}={value}" for name, value in limits.items())
     if report.memory_shortages:

@@ -62,7 +62,7 @@ class Fleet:
     def serving(self, place: str) -> list[str]:
         """Return what runs there, or will in a moment: devices with a process, and workers with what they hold."""
         host, _, device = place.partition("/")
-        workers = [one for one in self._broker.workers() if one.host == host and device in ("", one.device)]
+        workers = [one for one in self._broker.at_work() if one.host == host and device in ("", one.device)]
         devices = {
             one.device
             for report in self.hosts()

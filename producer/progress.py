@@ -11,11 +11,12 @@ from typing import Literal, Protocol
 
 from ddim_core.contracts.manifest import ManifestTotals
 from ddim_core.contracts.plan import RunPlan
-from ddim_core.contracts.queue import WorkerReport
+from ddim_core.contracts.queue import Refusals, WorkerReport
 from ddim_core.errors import BrokerError, StorageError
 from ddim_core.storage.commits import Commits
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder
+from producer.troubles import refusal_line, trouble_line
 
 STORE_PATIENCE_S = 600.0
 """Whoever follows a run waits as long as its workers do, and longer: where it ends, ``run`` ends them."""
@@ -50,7 +51,7 @@ class RunStatus:
     images_per_s: float | None
     eta_s: float | None
     trouble: str = ""
-    """Which workers wait for the run's store, and why, in one line; empty where none does."""
+    """Which workers wait for the run's store, or lack its checkpoint, and why, in one line; empty where none does."""
 
     @property
     def is_over(self) -> bool:
@@ -69,6 +70,10 @@ class Board(Protocol):
         """Return the reports of the workers that are alive. Raises BrokerError."""
         ...
 
+    def refusals(self, run_id: str) -> Refusals:
+        """Return which workers could not load the run's checkpoint. Raises BrokerError."""
+        ...
+
 
 class RunProgress:
     """Reads the status of one run again and again; a chunk that is done is read from the store once."""
@@ -85,6 +90,7 @@ class RunProgress:
         self._done: dict[int, tuple[int, int]] = {}
         self._kept: dict[int, tuple[int, int]] = {}
         self._samples: deque[tuple[float, int]] = deque()
+        self._compiling: frozenset[str] = frozenset()
         self._committed: set[int] = set()
         self._list_at = -math.inf
 
@@ -164,21 +170,42 @@ class RunProgress:
             workers=None if reports is None else len(reports),
             workers_starting=sum(report.state in ("starting", "compiling") for report in reports or []),
             images_per_s=images_per_s,
-            eta_s=left / images_per_s if images_per_s and state == "running" else None,
-            trouble="" if state in ("finished", "cancelled") else trouble_line(self._folder.url, reports or []),
+            eta_s=left / images_per_s
+            if images_per_s and state == "running" and self._is_under_way(reports or [])
+            else None,
+            trouble="" if state in ("finished", "cancelled") else self._trouble(reports or []),
         )
+
+    def _trouble(self, reports: list[WorkerReport]) -> str:
+        lines = refusal_line(self._refusals(), reports), trouble_line(self._folder.url, reports)
+        return "; ".join(filter(None, lines))
 
     def _state(self, begun: bool, reports: list[WorkerReport]) -> State:
         return "running" if begun or self._held_by(reports) else "queued"
+
+    def _compiling_for_it(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
+        """Return the workers that cannot make this run's images yet, and may in a minute."""
+        held = self._held_by(reports)
+        return [one for one in reports if one.state == "starting" or (one.state == "compiling" and one in held)]
+
+    def _is_under_way(self, reports: list[WorkerReport]) -> bool:
+        """Return whether most of the workers at this run have compiled, so that the speed says when it will end."""
+        compiling = self._compiling_for_it(reports)
+        return not compiling or len(compiling) < len([one for one in self._held_by(reports) if one not in compiling])
 
     def _held_by(self, reports: Iterable[WorkerReport]) -> list[WorkerReport]:
         return [report for report in reports if any(held.startswith(f"{self.plan.run_id}/") for held in report.chunks)]
 
     def _speed(self, images: int, reports: list[WorkerReport]) -> float | None:
-        """Return images/s over the last readings, or as long as they span too little, what workers at this run say."""
+        """Return images/s over the last readings, or as long as they span too little, what workers at this run say.
+
+        It is counted from the moment at which the last worker began or ceased to compile: the speed is another then.
+        """
         now = self._clock()
-        if images == 0:
-            self._samples.clear()  # compiling is no speed
+        compiling = frozenset(report.worker_id for report in self._compiling_for_it(reports))
+        if images == 0 or compiling != self._compiling:
+            self._samples.clear()
+        self._compiling = compiling
         self._samples.append((now, images))
         while self._samples[0][0] < now - _SPEED_WINDOW_S and len(self._samples) > 2:
             self._samples.popleft()
@@ -213,23 +240,17 @@ class RunProgress:
         except BrokerError:
             return {}
 
+    def _refusals(self) -> Refusals:
+        try:
+            return self._board.refusals(self.plan.run_id) if self._board else Refusals()
+        except BrokerError:
+            return Refusals()
+
     def _reports(self) -> list[WorkerReport] | None:
         try:
             return self._board.workers() if self._board else None
         except BrokerError:
             return None
-
-
-def trouble_line(run_url: str, reports: Iterable[WorkerReport]) -> str:
-    """Return in one line which workers wait for the store of this run, and for what the first of them does."""
-    places = (f"{run_url}/", f"{run_url}:")
-    ordered = sorted(reports, key=lambda report: (report.host, report.device))
-    found = [(one, line) for one in ordered for line in one.troubles if any(place in line for place in places)]
-    if not found:
-        return ""
-    (first, line), others = found[0], len(found) - 1
-    more = f" and {others} more" if others else ""
-    return f"worker {first.device} on {first.host}{more}: {line}; waiting"
 
 
 def patient(read: Callable[[], RunStatus]) -> Callable[[], RunStatus | StorageError]:

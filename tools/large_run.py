@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import tarfile
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -58,7 +57,7 @@ def _plan(chunk_count: int) -> RunPlan:
     return RunPlan(
         run_id=f"large-run-{chunk_count}",
         created_at=STARTED_AT,
-        model=ModelRef(name="simulated", digest="0" * 64, scheduler=asdict(ScheduleConfig())),
+        model=ModelRef(name="simulated", digest="0" * 64, scheduler=ScheduleConfig().to_mapping()),
         request_count=chunk_count,
         image_count=chunk_count,
         chunk_count=chunk_count,

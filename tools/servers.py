@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from producer.embedded import redis_server
 
@@ -19,9 +21,10 @@ START_S = 60.0
 class RedisServer:
     """A redis-server without a disk: stopping it loses all it knew."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start it."""
+    def __init__(self, folder: Path, *options: str) -> None:
+        """Start it, with ``options`` of redis-server besides its own."""
         self.port = free_port()
+        self._options = options
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,6 +42,7 @@ class RedisServer:
             "",
             "--appendonly",
             "no",
+            *self._options,
         ]
         self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.DEVNULL)
         wait_for(self._answers, START_S, "redis-server must answer")
@@ -56,8 +60,10 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with self.client() as client:
+            with redis.Redis(port=self.port, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
                 return bool(client.ping())
+        except redis.exceptions.BusyLoadingError:
+            return True
         except redis.ConnectionError:
             return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from ddim_core.broker_url import BROKER_FILE_VARIABLE, BROKER_VARIABLE, named_broker, secrets_of
+from ddim_core.contracts.hosts import checked_host
 from ddim_core.contracts.limits import read_limits
 from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
 from ddim_core.contracts.sample import Size
@@ -33,6 +35,8 @@ LAST_PORT = 65535
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--devices", default="auto", show_default=True, help=f"What to serve: {FORMS}.")
+@click.option("--cores", metavar="LIST", help="Cores to use, such as 0-3,8; default: all that this process may.")
+@click.option("--host-name", metavar="NAME", help="What status, drain and rows call this host; default: its own name.")
 @click.option("--broker", help=f"Redis; by default ${BROKER_VARIABLE}, or the URL in the file ${BROKER_FILE_VARIABLE}.")
 @click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="Queue to take chunks from.")
 @click.option(
@@ -87,11 +91,13 @@ def command(context: click.Context, /, devices: str, broker: str | None, **optio
     sizes = tuple(str(Size.parse(size)) for size in options["sizes"].split(",") if size)
     memory_limit_bytes = None if options["memory_limit"] is None else int(options["memory_limit"] * 2**30)
     limits = read_limits(os.environ)
-    chosen = choose_devices(devices)
+    chosen = choose_devices(devices, options["cores"])
+    host = checked_host(options["host_name"]) if options["host_name"] else socket.gethostname()
     settings = [
         WorkerSettings(
             device=device,
             broker_url=broker_url,
+            host=host,
             queue=options["queue"],
             models=options["models"],
             slots=options["slots"],

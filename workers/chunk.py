@@ -30,6 +30,7 @@ from ddim_core.errors import (
     SuspectedError,
     WorkerEndsError,
 )
+from ddim_core.hiding import without_secrets
 from ddim_core.storage.run_folder import chunk_path
 from workers.board import Board
 from workers.cancelling import CancelWatch
@@ -57,6 +58,8 @@ it, or its device failed, so one of its images may kill processes or break devic
 PAUSE_S = 5.0
 """Before a chunk is tried again, times the attempts so far, up to ``MAX_PAUSE_S``."""
 MAX_PAUSE_S = 60.0
+MAX_REASON_CHARS = 500
+"""Of what Redis is told of a refusal, for ``status``."""
 HOLD_OFF_S = 5.0
 """How long a worker without the checkpoint takes nothing else, so that the message finds one that has it."""
 AWAY_HOLD_OFF_S = 1.0
@@ -342,7 +345,8 @@ class ChunkWorker:
             extra={"action": "run_refused", **attempt.facts(), "error": str(exc)},
         )
         attempt.tally.excuse(attempt.chunk)
-        if attempt.tally.refuse(self.worker_id):
+        why = " ".join(without_secrets(str(exc), self.secrets).split())[:MAX_REASON_CHARS]
+        if attempt.tally.refuse(self.worker_id, why):
             self._commit_as_failed(attempt, exc)
         else:
             self._queue_again(attempt, message, front=False)

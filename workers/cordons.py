@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
 from redis import Redis
 
-from ddim_core.contracts.hosts import CORDONS_KEY, HOST_TTL_S, Cordon, HostReport, host_key
+from ddim_core.contracts.hosts import CORDONS_KEY, HOST_TTL_S, HOSTS_PATTERN, Cordon, HostReport, host_key
 from workers.board import Board
 from workers.commit import now
 from workers.periodic import Periodic
@@ -38,6 +39,17 @@ class Cordons:
         """End it, and take the report back."""
         self._exchanges.stop()
         self._board.ask(lambda redis: redis.delete(host_key(self._host, self._pid)), otherwise=0)
+
+    def namesakes(self) -> list[int]:
+        """Return the processes on this machine that report under the same name, this one left out."""
+        prefix = host_key(self._host, 0)[:-1]
+
+        def look(redis: Redis) -> list[int]:
+            pids = [key[len(prefix) :] for key in redis.scan_iter(HOSTS_PATTERN, count=1000) if key.startswith(prefix)]
+            return sorted(int(pid) for pid in pids if pid.isdecimal() and int(pid) != self._pid)
+
+        # A report outlives a supervisor that was killed by a few seconds; one of a container's host is none of ours.
+        return [pid for pid in self._board.ask(look, otherwise=list[int]()) if Path(f"/proc/{pid}").exists()]
 
     def of_host(self) -> Cordon | None:
         """Return what takes the whole host out of service."""

@@ -7,8 +7,10 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ddim_core.errors import HostError, InputError
+from workers import npu_smi
 from workers.host import Host, look_around
 from workers.npu_smi import UNKNOWN, Chip
 from workers.settings import Device
@@ -24,28 +26,46 @@ _COUNTED = re.compile(r"(cpu|sim):(\d{1,4})(?::(\d+(?:\.\d+)?))?")
 _LISTED = re.compile(r"npu:(\d+(?:,\d+)*)")
 
 
-def choose_devices(text: str) -> list[Device]:
-    """Return the devices that ``text`` names, in one of ``FORMS``.
+def chosen_cores(text: str | None) -> tuple[int, ...]:
+    """Return the cores that a list such as ``0-3,8`` names; without one, all that this process may use.
 
     Raises:
-        InputError: ``text`` has another form.
+        InputError: It is no such list, or names a core that is not this process's.
+    """
+    own = tuple(sorted(os.sched_getaffinity(0)))
+    if text is None:
+        return own
+    named = () if re.search(r"\d{6}", text) else npu_smi.parse_cores(text)  # no such range is ever spelt out
+    if not named or not set(named) <= set(own):
+        raise InputError(f"--cores must be a list such as 0-3,8 of the cores {_in_ranges(own)}, got {text!r}")
+    return tuple(sorted(set(named)))
+
+
+def choose_devices(text: str, cores_text: str | None = None) -> list[Device]:
+    """Return the devices that ``text`` names, in one of ``FORMS``, on the cores that ``cores_text`` does.
+
+    Raises:
+        InputError: ``text`` has another form, or the cores are not there.
         HostError: NPUs are asked for and cannot be listed, or are not there.
     """
+    cores = chosen_cores(cores_text)
     if text == "auto":
-        return auto_devices(look_around())
+        return auto_devices(replace(look_around(), cores=cores))
     if text == "npu":
-        return npu_devices(_with_npus(look_around()))
+        return npu_devices(replace(_with_npus(look_around()), cores=cores))
     if listed := _LISTED.fullmatch(text):
-        return npu_devices(_with_npus(look_around()), [int(number) for number in listed[1].split(",")])
+        host = replace(_with_npus(look_around()), cores=cores)
+        return npu_devices(host, [int(number) for number in listed[1].split(",")])
     counted = _COUNTED.fullmatch(text)
     if counted is None or not 1 <= int(counted[2]) <= MAX_PROCESSES or (counted[1] == "cpu" and counted[3]):
         raise InputError(f"--devices must be one of {FORMS}, got {text!r}")
-    cores = tuple(sorted(os.sched_getaffinity(0)))
     if counted[1] == "cpu":
         if int(counted[2]) > (most := max(AUTO_CPU_PROCESSES, len(cores))):
             raise InputError(f"--devices cpu:N must have a core for each process, {most} at most here, got {text!r}")
         return cpu_devices(int(counted[2]), cores)
-    return [Device(kind="sim", index=index, step_ms=float(counted[3] or 0)) for index in range(int(counted[2]))]
+    bound = cores if cores_text else ()
+    step_ms = float(counted[3] or 0)
+    return [Device(kind="sim", index=index, cores=bound, step_ms=step_ms) for index in range(int(counted[2]))]
 
 
 def auto_devices(host: Host) -> list[Device]:
@@ -141,6 +161,13 @@ def thread_limits(cores: int) -> dict[str, str]:
 def _visibility(host: Host, logic_id: int) -> dict[str, str]:
     """Return what makes ``logic_id`` the process's device 0; a single NPU, as in most containers, is that already."""
     return {} if len(host.chips) == 1 else {"ASCEND_RT_VISIBLE_DEVICES": str(logic_id)}
+
+
+def _in_ranges(cores: tuple[int, ...]) -> str:
+    """Return cores as ``0-3,8``."""
+    starts = [core for core in cores if core - 1 not in cores]
+    ends = [core for core in cores if core + 1 not in cores]
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in zip(starts, ends, strict=True))
 
 
 def _share(cores: tuple[int, ...], index: int, count: int) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +17,7 @@ from workers.cordons import Cordons
 from workers.health import LOOK_INTERVAL_S, HealthWatch
 from workers.lease import release_all
 from workers.periodic import Periodic
+from workers.presence import take_back
 from workers.restarts import MAX_DEATHS, Restarts
 from workers.settings import EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, WorkerSettings
 
@@ -44,7 +44,9 @@ class Launcher:
         self._urgency = 0
         self._signals = 0
         self._has_served = False
-        self.cordons = Cordons(board, socket.gethostname(), os.getpid(), self.report)
+        self._host = self._children[0].settings.host
+        self._told: dict[str, str] = {}
+        self.cordons = Cordons(board, self._host, os.getpid(), self.report)
 
     @classmethod
     def of(
@@ -67,6 +69,7 @@ class Launcher:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self.cordons.exchange()
+        self._warn_of_namesakes()
         self.cordons.start()
         watch = None if self._health is None else Periodic("health", LOOK_INTERVAL_S, self._health.look)
         if watch is not None:
@@ -83,7 +86,7 @@ class Launcher:
         cordon = self.cordons.of_host()
         state: HostState = "serving" if cordon is None or self._has_served else "out of service"
         return HostReport(
-            host=socket.gethostname(),
+            host=self._host,
             pid=os.getpid(),
             state="draining" if self._urgency else state,
             reason="" if cordon is None else cordon.reason,
@@ -121,6 +124,7 @@ class Launcher:
     def _tend(self) -> bool:
         """Look after each child once; return whether there is anything left to look after."""
         self._heed_cordon(self.cordons.of_host())
+        self._tell_cordons()
         self._put_out_unfit()
         return sum(self._tend_one(child) for child in self._children) > 0
 
@@ -128,6 +132,30 @@ class Launcher:
         """End like after a signal when the host is drained by command; one that was drained before never began."""
         if cordon is not None and self._has_served and (urgency := _urgency_of(cordon)) > self._urgency:
             self._ask_to_end(urgency, {"reason": cordon.reason})
+
+    def _tell_cordons(self) -> None:
+        """Log what keeps devices from being started, once each, and that it is gone: else they would seem to hang."""
+        places = {self._host: None if self._has_served else self.cordons.of_host()}
+        places |= {f"{self._host}/{child.label}": self.cordons.of_device(child.label) for child in self._children}
+        for place, cordon in places.items():
+            since = "" if cordon is None else cordon.since
+            if cordon is not None and self._told.get(place) != since:
+                log.warning(
+                    "out of service: nothing is started here until ddim-fleet uncordon puts it back",
+                    extra={"action": "out_of_service", "place": place, "since": since, "reason": cordon.reason},
+                )
+            elif cordon is None and self._told.get(place):
+                log.info("back in service", extra={"action": "in_service", "place": place})
+            self._told[place] = since
+
+    def _warn_of_namesakes(self) -> None:
+        """Log that another supervisor of this machine has this one's name: they share cores, and drain together."""
+        for pid in self.cordons.namesakes():
+            log.warning(
+                "another supervisor here has the same name, so that drain reaches both, and they may share cores; "
+                "--host-name and --cores keep them apart",
+                extra={"action": "same_name", "host": self._host, "pid": pid},
+            )
 
     def _put_out_unfit(self) -> None:
         if self._health is not None:
@@ -152,7 +180,9 @@ class Launcher:
             return self._start_when_due(child, cordon)
         exit_code = child.exit_code()
         if exit_code is not None:
-            release_all(self._board, child.settings.device.worker_id(child.process.pid))
+            worker_id = child.settings.worker_id(child.process.pid)
+            release_all(self._board, worker_id)
+            take_back(self._board, worker_id)
             child.ended(exit_code)
             return self._urgency == 0 and self._ended(child, exit_code)
         child.ask_to_end(max(self._urgency, 0 if cordon is None else _urgency_of(cordon)))

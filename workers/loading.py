@@ -110,7 +110,7 @@ def load_mindspore(settings: SamplerSettings, located: Located) -> LoadedSampler
         device=device.label,
         slots=told.slots,
         dtype=told.dtype_on_device,
-        versions=_versions("mindspore", "mindone", "numpy"),  # NumPy draws the noise
+        versions=_versions("mindspore", "mindone", "numpy", **_kernels(device)),  # NumPy draws the noise
         decode_batch=told.decode_batch,
         cpu_threads=told.cpu_threads if device.kind == "cpu" else None,
     )
@@ -130,6 +130,13 @@ def _mindspore_name(device: Device) -> str:
     return "Ascend" if device.kind == "npu" else "CPU"
 
 
-def _versions(*packages: str) -> str:
-    versions = {name: importlib.metadata.version(name) for name in packages}
+def _kernels(device: Device) -> dict[str, str]:
+    """Return what the CPU computes with: MindSpore's own kernels and fused ones differ in the last bits."""
+    from ddim_core.sampling.fused.operators import kernels_in_use  # MindSpore's, and so only where it is there
+
+    return {"kernels": kernels_in_use()} if device.kind == "cpu" else {}
+
+
+def _versions(*packages: str, **others: str) -> str:
+    versions = {name: importlib.metadata.version(name) for name in packages} | others
     return json.dumps({"ddim-fleet": __version__, "python": platform.python_version(), **versions}, sort_keys=True)

@@ -41,6 +41,11 @@ class Meter:
         if made:
             self._on_made()
 
+    def restart(self) -> None:
+        """Forget how fast they came: a worker that compiles makes none, which says nothing of its speed."""
+        with self._lock:
+            self._marks = deque([(time.monotonic(), self.total)])
+
     def read(self) -> tuple[int, float]:
         """Return the images so far, and images per second over the last ``RATE_WINDOW_S``."""
         now = time.monotonic()
@@ -64,6 +69,7 @@ class Presence:
         *,
         chunks: Callable[[], tuple[str, ...]],
         samplers: Samplers,
+        host: str | None = None,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         limits: Limits = NO_LIMITS,
         checkpoints: Callable[[], tuple[CheckpointNote, ...]] = tuple,
@@ -72,6 +78,7 @@ class Presence:
         self._board = board
         self._worker_id = worker_id
         self._device = device
+        self._host = host or socket.gethostname()
         self._meter = meter
         self._chunks = chunks
         self._samplers = samplers
@@ -97,7 +104,7 @@ class Presence:
     def stop(self) -> None:
         """Report no more, and take the last report back."""
         self._reports.stop()
-        self._board.ask(lambda redis: redis.delete(worker_key(self._worker_id)), otherwise=0)
+        take_back(self._board, self._worker_id)
 
     def report(self) -> None:
         """Write the report."""
@@ -110,15 +117,18 @@ class Presence:
         self._board.ask(write, otherwise=None)
 
     def _make_report(self) -> WorkerReport:
+        state: WorkerState = "compiling" if self._state == "ready" and self._samplers.is_warming_up else self._state
+        if state in ("starting", "compiling"):
+            self._meter.restart()
         images, images_per_s = self._meter.read()
         before, self._seen = self._seen, self._samplers.counters()
         now = self._seen
         return WorkerReport(
             worker_id=self._worker_id,
-            host=socket.gethostname(),
+            host=self._host,
             pid=os.getpid(),
             device=self._device,
-            state="compiling" if self._state == "ready" and self._samplers.is_warming_up else self._state,
+            state=state,
             chunks=self._chunks(),
             images=images,
             images_per_s=round(images_per_s, 3),
@@ -132,9 +142,15 @@ class Presence:
             memory_shortages=now.memory_shortages,
             troubles=self._troubles(),
             version=__version__,
+            kernels=self._samplers.kernels,
             limits=self._limits,
             checkpoints=self._checkpoints(),
         )
+
+
+def take_back(board: Board, worker_id: str) -> None:
+    """Remove the report of a process that is known to have ended, so that nobody counts it until it expires."""
+    board.ask(lambda redis: redis.delete(worker_key(worker_id)), otherwise=0)
 
 
 def occupancy_since(before: Counters, now: Counters) -> float:

@@ -6,7 +6,6 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,9 @@ from celery.platforms import SecurityWarning
 from celery.worker import state as celery_state
 from pydantic import ValidationError
 
-from ddim_core.broker_url import secrets_of
+from ddim_core.broker_url import secrets_of, shown_broker
 from ddim_core.contracts.queue import FinishMessage, queues_of
 from ddim_core.errors import DeadlineExceededError, FleetError, HostError, InputError, RunNotFoundError, StorageError
-from ddim_core.hiding import public_url
 from workers.board import Board
 from workers.checkpoints import Checkpoints
 from workers.chunk import ChunkWorker
@@ -65,7 +63,7 @@ class WorkerProcess:
         self._ends_to_restart = False
         self._drain = Drain(settings.drain_timeout_s, stop_taking=self._stop_taking, give_back=self._give_back)
         self._loads = False
-        self.worker_id = settings.device.worker_id(os.getpid())
+        self.worker_id = settings.worker_id(os.getpid())
         self._board = Board(settings.broker_url)
         self._leases = Leases(self._board, self.worker_id)
         self._runs = Runs()
@@ -118,6 +116,7 @@ class WorkerProcess:
             self.worker_id,
             self._settings.device.label,
             self._meter,
+            host=self._settings.host,
             chunks=self._leases.chunks,
             samplers=self._samplers,
             troubles=self._stores.lines,
@@ -167,7 +166,7 @@ class WorkerProcess:
         # Celery advises against root because of pickled messages; they are refused here, and containers often run so.
         warnings.filterwarnings("ignore", category=SecurityWarning)
         worker = self._app.Worker(
-            hostname=f"{self._settings.device.label}-{os.getpid()}@{socket.gethostname()}",
+            hostname=f"{self._settings.device.label}-{os.getpid()}@{self._settings.host}",
             pool="threads",
             concurrency=self._settings.chunks_in_flight,
             queues=queues_of(self._settings.queue),
@@ -243,7 +242,7 @@ class WorkerProcess:
         for number in (signal.SIGTERM, signal.SIGINT, GIVE_BACK_SIGNAL):
             signal.signal(number, self._drain.on_signal)
         self._presence.say("ready")
-        broker = public_url(self._settings.broker_url)
+        broker = shown_broker(self._settings.broker_url)
         line = f"{self._settings.device.label} is ready, pid {os.getpid()}, queue {self._settings.queue} at {broker}"
         print(line, flush=True)  # noqa: T201 - the command's own output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
@@ -28,7 +29,7 @@ class SamplerFacts:
     """Those asked for; an image that was made says how many its batch had."""
     dtype: str
     versions: str
-    """Versions of ddim-fleet, MindSpore, mindone, NumPy and Python as JSON."""
+    """Versions of ddim-fleet, MindSpore, mindone, NumPy and Python as JSON; of the CPU also which kernels ran."""
     decode_batch: int = 1
     """Images asked to be decoded together; as for slots."""
     cpu_threads: int | None = None
@@ -109,6 +110,12 @@ class Samplers:
         loaded = self._loaded
         return Counters() if loaded is None else loaded.sampler.counters()
 
+    @property
+    def kernels(self) -> str:
+        """What the loaded sampler computes with, as its rows say; empty where there is no choice, or none is loaded."""
+        loaded = self._loaded
+        return "" if loaded is None else str(json.loads(loaded.facts.versions).get("kernels", ""))
+
     def close(self) -> None:
         """Stop the sampler; what it has not begun is lost, as no chunk waits for it any more."""
         with self._changed:
@@ -160,6 +167,10 @@ class Samplers:
 
 def _timed(load: Load, model: ModelRef) -> LoadedSampler:
     began = time.monotonic()
+    log.info(
+        "a checkpoint is being loaded, and its graphs compiled, which takes from half a minute to some minutes",
+        extra={"action": "checkpoint_loading", "model": model.name},
+    )
     loaded = load()
     log.info(
         "a checkpoint is ready",

@@ -46,10 +46,6 @@ class Device(BaseModel):
     step_ms: float = Field(default=0.0, ge=0.0)
     """Of a simulated device: how long one step of its batch takes."""
 
-    def worker_id(self, pid: int) -> str:
-        """Return the name under which the process ``pid`` of this host serves the device."""
-        return f"{socket.gethostname()}/{self.label}/{pid}"
-
     @property
     def label(self) -> str:
         """The device as people name it, such as ``npu:3``."""
@@ -78,6 +74,8 @@ class WorkerSettings(SamplerSettings):
     """All that a worker process is told. It travels on standard input, because a broker URL may hold a password."""
 
     broker_url: str = Field(repr=False)
+    host: str = Field(default_factory=socket.gethostname)
+    """The name under which it is reported, drained and put back."""
     queue: str = DEFAULT_QUEUE
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     """Where this process answers a monitor; None: nowhere."""
@@ -94,3 +92,7 @@ class WorkerSettings(SamplerSettings):
     """A pipe to the launcher for signs of work; None: there is none."""
     parent_pid: int = 0
     """The process to end with; 0: none."""
+
+    def worker_id(self, pid: int) -> str:
+        """Return the name under which the process ``pid`` of this host serves the device."""
+        return f"{self.host}/{self.device.label}/{pid}"

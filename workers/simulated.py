@@ -171,13 +171,15 @@ def draw(spec: SampleSpec) -> npt.NDArray[np.uint8]:
 
 
 def _digest(spec: SampleSpec) -> bytes:
-    """Return the hash of what a picture is made from; fields that an earlier version did not know count where used.
+    """Return the hash of what a picture is made from: of fields that earlier versions did not have, where used alone.
 
-    What becomes of long prompts is used in windows alone. So it is that of earlier versions.
+    So what was asked for before looks as it did.
     """
-    said = f", long_prompts={spec.long_prompts!r}, windows={spec.windows!r}"
-    text = repr(spec).replace(", variance='ddim'", "")
-    text = text if spec.windows > 1 else text.replace(said, "")
+    text = repr(spec)
+    if spec.windows == 1:
+        text = text.replace(f", long_prompts={spec.long_prompts!r}, windows={spec.windows!r}", "")
+    if spec.schedule.variance == "ddim":
+        text = text.replace(f", variance={spec.schedule.variance!r}", "")
     return hashlib.sha256(text.encode()).digest()
 
 

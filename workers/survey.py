@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddim_core.errors import HostError
+from ddim_core.sampling.fused.library import find_library
 from workers import npu_smi
 from workers.devices import auto_devices
 from workers.host import Host, look_around
@@ -30,6 +31,9 @@ def survey() -> dict[str, Any]:
     except HostError as exc:  # all are sick
         return {**found, "error": str(exc), "devices": [{**npu, "chosen": False} for npu in npus]}
     others = [_entry(label, label in chosen) for label in chosen if not label.startswith("npu:")]
+    if others:
+        library = find_library()
+        found |= {"kernels": library.kernels, "kernels_found": str(library), "kernels_missing": library.reason}
     devices = [{**npu, "chosen": npu["device"] in chosen} for npu in npus] + others
     return {**found, "trouble": host.trouble, "devices": devices}
 

@@ -127,8 +127,8 @@ class Tally:
 
         return self._board.ask(note, otherwise=0)
 
-    def refuse(self, worker_id: str) -> bool:
-        """Note that this worker cannot load the run's checkpoint; return whether that must be taken for final.
+    def refuse(self, worker_id: str, why: str) -> bool:
+        """Note that this worker cannot load the run's checkpoint, and why; return whether that is final.
 
         It is if all living workers have said so often, over a while, and none has ever loaded it: a worker that did
         may come back, and failed rows are for good.
@@ -138,10 +138,12 @@ class Tally:
             now_s = int(redis.time()[0])
             with redis.pipeline() as pipe:
                 pipe.hincrby(self.keys.refusals, worker_id, 1)
+                pipe.hset(self.keys.refused, worker_id, why)
+                pipe.expire(self.keys.refused, NOTES_S)
                 pipe.set(self.keys.refused_since, now_s, nx=True, ex=NOTES_S)
                 pipe.get(self.keys.refused_since)
                 pipe.exists(self.keys.able)
-                _, _, since_s, able = pipe.execute()
+                since_s, able = pipe.execute()[-2:]
             if able or now_s - int(since_s) < REFUSED_FOR_S:
                 return False
             often = {name for name, count in redis.hgetall(self.keys.refusals).items() if int(count) >= REFUSALS_EACH}
@@ -152,8 +154,15 @@ class Tally:
         return self._board.ask(note, otherwise=False)
 
     def able(self, worker_id: str) -> None:
-        """Note that this worker has loaded the run's checkpoint."""
-        self._board.ask(lambda redis: redis.set(self.keys.able, worker_id, ex=NOTES_S), otherwise=None)
+        """Note that this worker has loaded the run's checkpoint: why others could not is no news any more."""
+
+        def note(redis: Redis) -> None:
+            with redis.pipeline() as pipe:
+                pipe.set(self.keys.able, worker_id, ex=NOTES_S)
+                pipe.delete(self.keys.refused)
+                pipe.execute()
+
+        self._board.ask(note, otherwise=None)
 
     @property
     def suspects(self) -> Suspects:

@@ -18,6 +18,7 @@ HOST_TTL_S = 15
 CORDONS_KEY = "ddim-fleet:cordons"
 """Hash ``HOST`` or ``HOST/DEVICE`` -> what takes it out of service, JSON as in ``Cordon``, until it is put back."""
 
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PLACE = re.compile(r"[^/\s]{1,253}(/(npu|cpu|sim):\d{1,4})?")
 
 
@@ -69,6 +70,18 @@ class HostReport(BaseModel):
     reason: str = ""
     devices: tuple[DeviceReport, ...] = ()
     version: str = ""
+
+
+def checked_host(text: str) -> str:
+    """Return a name that a host may be given.
+
+    Raises:
+        InputError: It has another form.
+    """
+    if not _HOST.fullmatch(text):
+        rule = "must be made of letters, digits, '.', '_' and '-', and begin and end with a letter or digit"
+        raise InputError(f"a host's name {rule}, got {text!r:.80}")
+    return text
 
 
 def checked_place(text: str) -> str:

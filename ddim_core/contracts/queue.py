@@ -5,7 +5,8 @@ Redis holds nothing that the store does not know better: messages, leases and co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -154,6 +155,11 @@ class RunKeys:
         return f"ddim-fleet:refused-since:{self.run_id}"
 
     @property
+    def refused(self) -> str:
+        """Hash worker -> why it could not load the run's checkpoint, in a line; gone when a worker loads it."""
+        return f"ddim-fleet:refused:{self.run_id}"
+
+    @property
     def able(self) -> str:
         """String: the worker that loaded the run's checkpoint last; where there is one, the run can be made."""
         return f"ddim-fleet:able:{self.run_id}"
@@ -176,11 +182,22 @@ class RunKeys:
     def lasting(self) -> tuple[str, ...]:
         """Return the keys that outlast a worker: what to delete at a run's end, or before it is queued anew."""
         notes = (self.in_hand, self.attempts, self.progress, self.committed, self.suspects)
-        return (*notes, self.reasons, self.failures, self.refusals, self.refused_since, self.able)
+        return (*notes, self.reasons, self.failures, self.refusals, self.refused_since, self.refused, self.able)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Which workers could not load a run's checkpoint, and which one last could."""
+
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Worker -> why, in a line."""
+    able: str | None = None
 
 
 RUNS_KEY = "ddim-fleet:runs"
 """Hash run id -> run URL of the runs that are not finished."""
+PROBE_KEY = "ddim-fleet:probe"
+"""String with expiry: written before a run is, to see that Redis takes it."""
 RECONCILER_LOCK = "ddim-fleet:reconciler"
 LEASES_PATTERN = "ddim-fleet:lease:*"
 WORKERS_PATTERN = "ddim-fleet:worker:*"
@@ -223,6 +240,8 @@ class WorkerReport(BaseModel):
     troubles: tuple[str, ...] = ()
     """A line for each store that it waits for: what failed, where and why."""
     version: str = ""
+    kernels: str = ""
+    """What the CPU computes with, as rows say; empty on other devices and before a checkpoint is loaded."""
     limits: Limits = Limits()
     """What it makes no image beyond; older workers name none."""
     checkpoints: tuple[CheckpointNote, ...] = ()

@@ -19,12 +19,14 @@ from mindspore.common import api
 
 from ddim_core.errors import DeviceError, FleetError, HostError, OutOfMemoryError
 from ddim_core.sampling import cpu_kernels
+from ddim_core.sampling.fused.operators import operators
 from ddim_core.sampling.settings import DEVICES
 
-# From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation.
+# From the binaries of MindSpore 2.7.2: memory pool, device runtime, and the driver's code for a failed allocation; last
+# the status NO_MEMORY of our own kernels (fused/csrc/pool.h).
 _OUT_OF_MEMORY = re.compile(
     r"memory (is )?not enough|memory isn't enough|out of memory|failed to allocate memory|halMemAlloc failed|207001"
-    r"|(allocate|malloc)( device| physical)? memory failed",
+    r"|(allocate|malloc)( device| physical)? memory failed|function\(ddim_\w+\) is 12\b",
     re.IGNORECASE,
 )
 _NO_SUCH_TARGET = "Unsupported device target"
@@ -64,6 +66,8 @@ def start(kind: str, index: int = 0, *, cpu_threads: int | None = None) -> None:
         ms.runtime.launch_blocking()
     with quiet_import():
         cpu_kernels.install()
+    if kind == "CPU" and cpu_threads is not None and (kernels := operators()) is not None:
+        kernels.use_threads(cpu_threads)
 
 
 def _start_error(name: str, error: Exception) -> FleetError:

@@ -15,10 +15,11 @@ from ddim_core.errors import SampleError, ScheduleError
 from ddim_core.sampling.bank import IDLE_ROW, CoefficientBank, TableKey
 from ddim_core.sampling.bucket import Sample
 from ddim_core.sampling.drawing import SampleNoise
+from ddim_core.sampling.fused.step import denoising_step
 from ddim_core.sampling.models.model import LatentShape, Model
 from ddim_core.sampling.noise import Float32Array
 from ddim_core.sampling.reserve import NoiseReserve
-from ddim_core.sampling.step import Conditions, DenoisingStep, Newcomer, admitted, idle_lanes
+from ddim_core.sampling.step import Conditions, Newcomer, admitted, idle_lanes
 from ddim_core.schedule import RoundTrip
 
 # A table has at most num_train_timesteps rows, 1000 for every published Stable Diffusion, and a way has at most two of
@@ -111,8 +112,8 @@ class DeviceRunner:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._plain_step = DenoisingStep(model.denoiser)
-        self._thresholding_step = DenoisingStep(model.denoiser, thresholding=True)
+        self._plain_step = denoising_step(model.denoiser)
+        self._thresholding_step = denoising_step(model.denoiser, thresholding=True)
         self._drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self._buckets: dict[Hashable, DeviceBucket] = {}
 

@@ -55,6 +55,7 @@ class WarmUp:
         if (shape, thresholding, self._slots.of(shape)) in self._done:
             return
         began = time.monotonic()
+        logger.info("compiling for a size", extra={"action": "size_compiling", "size": str(shape)})
         try:
             finished = self._denoise_within_memory(shape, thresholding)
             self._decode(finished, batches)

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,9 +14,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
-from ddim_core.errors import OutputError
-from ddim_core.hiding import public_url
-from ddim_core.storage.credentials import FILE_VARIABLES, CredentialsFile
+from ddim_core.storage.credentials import CredentialsFile
+from ddim_core.storage.endpoint import SET_KEYS, check_endpoint, check_settings
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -55,20 +54,9 @@ _UPLOAD: ClientConfig = {
 }
 _UPLOAD_RETRIES: RetryConfig = {**_BRISK_RETRIES, "retry_timeout": timedelta(seconds=_UPLOAD_RETRY_S)}
 
-# Where credentials are found apart from the two keys; but for the file, obstore sees to them.
-_OTHER_CREDENTIALS = (
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_SKIP_SIGNATURE",
-    "AWS_METADATA_ENDPOINT",
-    *FILE_VARIABLES,
-)
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _ANSWER = (r"status code: (\d+ [\w ]+)", r"<Code>(.*?)</Code>", r"<Message>(.*?)</Message>")
 _CUTS, _CUT_PAUSE_S = 3, 0.2
 """How often an answer may be cut in the middle, and how long to wait after the first."""
-_SET_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 class Bucket:
@@ -78,9 +66,10 @@ class Bucket:
         """Name the bucket; the service is not asked yet.
 
         Raises:
-            OutputError: The environment lacks credentials, or its endpoint is no URL.
+            OutputError: The environment lacks credentials, or its endpoint cannot lead to the bucket.
         """
         check_settings(os.environ)
+        check_endpoint(os.environ, name)
         self._credentials = CredentialsFile.named_by(os.environ)
         self._name, self._prefix = name, prefix
         self._brisk = self._open(_BRISK, _BRISK_RETRIES)
@@ -200,25 +189,6 @@ def _was_cut(exc: BaseError) -> bool:
     return "request or response body error" in str(exc)
 
 
-def check_settings(environment: Mapping[str, str]) -> None:
-    """Refuse settings with which obstore would panic, or search for credentials where there are none.
-
-    Raises:
-        OutputError: Says which variable to set.
-    """
-    endpoint = next((environment[name] for name in _ENDPOINTS if environment.get(name)), None)
-    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-        raise OutputError(
-            f"the S3 endpoint must start with https:// or http://, got {public_url(endpoint)!r} in AWS_ENDPOINT_URL"
-        )
-    keys = [environment.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-    if any(key is not None for key in keys) and not all(keys):
-        raise OutputError(f"S3 needs both halves of its credentials; {_SET_KEYS}")
-    # Without an endpoint this is AWS, where a machine's role may supply them.
-    if endpoint is not None and not all(keys) and not any(environment.get(name) for name in _OTHER_CREDENTIALS):
-        raise OutputError(f"S3 at {public_url(endpoint)} needs credentials; {_SET_KEYS}")
-
-
 def bucket_is_missing(exc: Exception) -> bool:
     """Return whether the service said that there is no such bucket."""
     return "<Code>NoSuchBucket</Code>" in str(exc)
@@ -228,7 +198,7 @@ def reason(exc: Exception) -> str:
     """Return in one line what a service answered, or what kept it from answering, out of obstore's debug dump."""
     text = str(exc).strip()
     if "/latest/api/token" in text or "/latest/meta-data" in text:
-        return f"no S3 credentials; {_SET_KEYS}"
+        return f"no S3 credentials; {SET_KEYS}"
     line = text.split("\n", 1)[0]
     if refused := re.search(r"credential provider: [\w.]+: (.*)", line):
         return refused[1]

@@ -11,6 +11,7 @@ from obstore.exceptions import BaseError
 from ddim_core.errors import OutputError, StorageError
 from ddim_core.hiding import secrets_in, without_secrets
 from ddim_core.storage.bucket import Bucket, bucket_is_missing, reason
+from ddim_core.storage.endpoint import service_of
 from ddim_core.storage.folder import Folder
 from ddim_core.storage.urls import SCHEMES, bucket_of, folder_of, normalise_url
 
@@ -138,7 +139,8 @@ class ObjectStore:
             place = f"{self.url}/{path}".rstrip("/")
             if bucket_is_missing(exc):
                 bucket, _ = bucket_of(self.url)
-                raise OutputError(f"could not {verb} {place}: there is no bucket {bucket!r}; create it first") from exc
+                rule = f"there is no bucket {bucket!r}; create it first, at {service_of(os.environ)}"
+                raise OutputError(f"could not {verb} {place}: {rule}") from exc
             why = exc.strerror if isinstance(exc, OSError) and exc.strerror else reason(exc)
             why = without_secrets(why, secrets_in(os.environ))  # a service may send back what it was sent
             raise StorageError(f"could not {verb} {place}: {why}") from exc

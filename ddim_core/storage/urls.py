@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ddim_core.errors import OutputError
+from ddim_core.hiding import HIDDEN
 
 SCHEMES = ("file", "s3")
 
@@ -32,7 +33,7 @@ def normalise_url(url: str) -> str:
         _refuse_credentials(rest)
     if scheme not in SCHEMES:
         allowed = ", ".join(f"{known}://" for known in SCHEMES)
-        raise OutputError(f"a store URL must start with one of {allowed} or be a path, got {url!r}")
+        raise OutputError(f"a store URL must start with one of {allowed} or be a path, got {_shown(url)!r}")
     return _file_url(rest, url) if scheme == "file" else _bucket_url(rest, url)
 
 
@@ -50,8 +51,13 @@ def bucket_of(url: str) -> tuple[str, str]:
 def _refuse_credentials(rest: str) -> None:
     """Raise OutputError for ``//key:secret@bucket/...``, without showing it; a secret key may hold slashes."""
     first = rest.lstrip("/").partition("/")[0]
-    if "@" in first or (":" in first and "@" in rest):
+    if "@" in first or ("@" in rest and re.search(r"[^a-z0-9._-]", first)):  # no bucket has such a name
         raise OutputError("a store URL must hold no credentials, got some; set AWS_ACCESS_KEY_ID and the like instead")
+
+
+def _shown(url: str) -> str:
+    """Return a URL without its query, in which another tool may take a secret."""
+    return f"{url.partition('?')[0]}?{HIDDEN}" if "?" in url else url
 
 
 def _file_url(rest: str, url: str) -> str:
@@ -64,10 +70,11 @@ def _file_url(rest: str, url: str) -> str:
 def _bucket_url(rest: str, url: str) -> str:
     bucket, _, prefix = rest.removeprefix("//").partition("/")
     if not rest.startswith("//") or not bucket:
-        raise OutputError(f"an s3 URL must name a bucket, as in s3://bucket/folder, got {url!r}")
+        raise OutputError(f"an s3 URL must name a bucket, as in s3://bucket/folder, got {_shown(url)!r}")
     segments = [segment for segment in prefix.split("/") if segment]
     if ":" in bucket or "." in segments or ".." in segments or re.search(r"[?#]", rest):
-        raise OutputError(f"an s3 URL must be s3://bucket/folder, with no port, '.', '..', '?' or '#', got {url!r}")
+        rule = "must be s3://bucket/folder, with no port, '.', '..', '?' or '#'"
+        raise OutputError(f"an s3 URL {rule}, got {_shown(url)!r}")
     return "/".join((f"s3://{bucket}", *segments))
 
 

@@ -6,6 +6,8 @@ import os
 
 import click
 
+from ddim_core.broker_url import secrets_of
+from ddim_core.hiding import without_secrets
 from producer.commands.options import broker_option
 from producer.doctor import Finding, examine
 
@@ -20,10 +22,10 @@ def command(broker: str | None, out: str | None) -> int:
 
     Exits with 2 if something has to be mended, otherwise with 0.
     """
-    failed = False
+    failed, secrets = False, secrets_of(os.environ, broker or "")
     for finding in examine(os.environ, broker, out):
         failed |= finding.verdict == "fail"
-        click.echo(_line(finding))
+        click.echo(without_secrets(_line(finding), secrets))
     return 2 if failed else 0
 
 

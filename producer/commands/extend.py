@@ -10,6 +10,7 @@ import click
 from ddim_core.contracts.limits import read_limits
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
+from producer.commands.broker_advice import warn_of
 from producer.commands.options import broker_option, defaults_of, lists_of, request_options
 from producer.display import counted
 from producer.extension import More, extend
@@ -30,7 +31,9 @@ def command(run_url: str, prompts: tuple[str, ...], *, take_over: bool, broker: 
     """
     folder = RunFolder(run_url)
     more = More(read_rows(*prompts), source_of(*prompts), defaults_of(given), lists_of(given), read_limits(os.environ))
-    added = extend(folder, more, Broker(broker), take_over=take_over)
+    connection = Broker(broker)
+    added = extend(folder, more, connection, take_over=take_over)
+    warn_of(connection)
     images, chunks = counted(added.image_count, "image"), counted(added.chunk_count, "chunk")
     click.echo(f"added {images} in {chunks} to {folder.url}", err=True)
     if (halted := folder.halted()) is not None:

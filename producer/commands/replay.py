@@ -12,7 +12,7 @@ from ddim_core.contracts.record import Record
 from ddim_core.errors import InputError
 from ddim_core.storage.run_folder import RunFolder
 from producer.commands.options import replay_options
-from producer.display import counted
+from producer.display import counted, counting
 from producer.replay import compared, lines_of, made_again, row_of
 
 FAULTY = 3
@@ -35,7 +35,7 @@ def command(run_url: str, keys: tuple[str, ...], out: Path, devices: str, models
     rows = [row_of(folder, key) for key in dict.fromkeys(keys)]
     _prepare(out, rows)
     click.echo(f"making {counted(len(rows), 'image')} again; a device compiles first, which takes a while", err=True)
-    with made_again(rows, devices, models, run=folder) as again:
+    with counting(len(rows)) as tell, made_again(rows, devices, models, run=folder, tell=tell) as again:
         written = _write(out, again)
         results = [compared(folder, row, again[row.key]) for row in rows]
     for line in lines_of(results):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from ddim_core.errors import BrokerError
-from ddim_core.hiding import without_controls
+from ddim_core.hiding import without_controls, without_passwords
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
@@ -37,7 +37,7 @@ def command(run_url: str | None, *, as_json: bool, with_workers: bool, broker: s
         click.echo(json.dumps({**(asdict(status) if status else {}), **fleet.as_json(in_full=in_full)}))
     else:
         blocks = [_table(status) if status else "", str(fleet) if in_full else fleet.trouble()]
-        click.echo("\n\n".join(without_controls(block) for block in blocks if block))
+        click.echo("\n\n".join(without_controls(without_passwords(block)) for block in blocks if block))
 
 
 def _table(status: RunStatus) -> str:
@@ -48,7 +48,7 @@ def _table(status: RunStatus) -> str:
 def _fleet(connection: Broker, *, in_full: bool) -> FleetView:
     fleet = Fleet(connection)
     try:
-        return FleetView(fleet.hosts(), fleet.cordons(), connection.workers() if in_full else [])
+        return FleetView(fleet.hosts(), fleet.cordons(), connection.at_work() if in_full else [])
     except BrokerError:
         if in_full:
             raise

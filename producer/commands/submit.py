@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from producer.broker import Broker
+from producer.commands.broker_advice import warn_of
 from producer.commands.dry_run import tell_advice, tell_plan
 from producer.commands.options import broker_option, options_of, run_options
 from producer.display import counted
@@ -29,7 +30,9 @@ def command(prompts: tuple[str, ...], broker: str | None, **given: Any) -> None:
     if given["plan"]:
         tell_plan(prompts, options, given, Broker(broker))
         return
-    folder = submit(read_rows(*prompts), source_of(*prompts), options, Broker(broker), tell_advice)
+    connection = Broker(broker)
+    folder = submit(read_rows(*prompts), source_of(*prompts), options, connection, tell_advice)
+    warn_of(connection)
     plan = folder.read_plan()
     images, chunks = counted(plan.image_count, "image"), counted(plan.chunk_count, "chunk")
     click.echo(f"queued {images} in {chunks}", err=True)

@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.commands.options import replay_options
-from producer.display import counted
+from producer.display import counted, counting
 from producer.replay import Replayed, chosen_rows, compared, lines_of, made_again
 from producer.verify import RunCheck
 
@@ -114,5 +114,8 @@ def _replayed(folder: RunFolder, replay: ReplayOptions) -> list[Replayed]:
     rows = chosen_rows(folder, replay.count, replay.seed)
     if not rows:
         return []
-    with made_again(rows, replay.devices, replay.models, run=folder) as again:
+    with (
+        counting(len(rows)) as tell,
+        made_again(rows, replay.devices, replay.models, run=folder, tell=tell) as again,
+    ):
         return [compared(folder, row, again[row.key]) for row in rows]

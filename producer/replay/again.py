@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 from ddim_core.contracts.kinds import INPUT
 from ddim_core.contracts.record import Record
@@ -18,11 +20,18 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.child import Child, last_line, running
 
 _BAD_INPUT = 1
+_POLL_S = 1.0
+Tell: TypeAlias = Callable[[int], None]
 
 
 @contextmanager
 def made_again(
-    rows: Sequence[Record], devices: str, models: Sequence[str] = (), *, run: RunFolder | None = None
+    rows: Sequence[Record],
+    devices: str,
+    models: Sequence[str] = (),
+    *,
+    run: RunFolder | None = None,
+    tell: Tell = lambda _: None,
 ) -> Iterator[dict[str, Record]]:
     """Make the images of rows again; yield their new rows by key, whose ``path`` is a file until the block ends.
 
@@ -31,6 +40,7 @@ def made_again(
         devices: Where, in a form of ``ddim-fleet worker --devices``; the first device is taken.
         models: Where the checkpoint lies; by default where its row says.
         run: Holds the pictures that rows invert.
+        tell: Is told once a second how many images lie there.
 
     Raises:
         InputError: The devices are misspelt, or the checkpoint is not there or is another one now.
@@ -43,7 +53,7 @@ def made_again(
         for source in {row.source for row in rows if row.source is not None}:
             _copy(source, run, Path(folder))
         order = ReplayOrder(devices=devices, models=places, folder=folder, rows=tuple(rows))
-        _run(order, Path(folder) / "log")
+        _run(order, Path(folder) / "log", tell)
         yield dict(_new_rows(Path(folder)))
 
 
@@ -57,10 +67,15 @@ def _copy(source: str, run: RunFolder | None, folder: Path) -> None:
         (folder / source).write_bytes(data)
 
 
-def _run(order: ReplayOrder, log: Path) -> None:
+def _run(order: ReplayOrder, log: Path, tell: Tell) -> None:
     command = [sys.executable, "-m", REPLAY_MODULE]
+    names = {f"{row.key}.{row.format}" for row in order.rows}
     with running("the sampling process", command, log, stdin=order.model_dump_json().encode()) as child:
-        code = child.process.wait()
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                code = child.process.wait(_POLL_S)
+                break
+            tell(sum(path.name in names for path in Path(order.folder).iterdir()))
         if code:
             raise _error_of(child, code)
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from ddim_core.contracts.hosts import CORDONS_KEY
-from ddim_core.contracts.queue import RunKeys
+from ddim_core.contracts.queue import WORKER_TTL_S, RunKeys
 from ddim_core.contracts.request import Request
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.fleet_command import FleetCommand
-from tests.integration.worker_host import PATIENCE_S, Workers, plan_run, send, wait_for
+from tests.integration.worker_host import PATIENCE_S, Workers, plan_run, reports, send, wait_for
 from tools.servers import RedisServer
+from workers.presence import REPORT_INTERVAL_S
 
 pytestmark = pytest.mark.slow
 
@@ -172,3 +173,36 @@ def _pid_of(fleet: FleetCommand, device: str) -> int | None:
     reports = [report for report in _status(fleet)["worker_reports"] if report["device"] == device]
     living = [int(report["pid"]) for report in reports if Path(f"/proc/{report['pid']}").exists()]
     return max(living, default=None)
+
+
+def test_two_supervisors_on_one_host_are_kept_apart_by_name_and_cores(
+    redis_server: RedisServer, fleet: FleetCommand, start_workers: StartWorkers
+) -> None:
+    """Each has its own line in status and is drained alone; without a name the second says that it has the first's."""
+    cores = sorted(os.sched_getaffinity(0))
+    left = start_workers("sim:1", "--host-name", "left", "--cores", str(cores[0]))
+    right = start_workers("sim:1", "--host-name", "right", "--cores", str(cores[-1]))
+    for one in (left, right):
+        one.wait_ready(1)
+    found = {one.host: os.sched_getaffinity(one.pid) for one in reports(redis_server)}
+    assert found == {"left": {cores[0]}, "right": {cores[-1]}}
+    assert fleet("drain", "left").returncode == 0
+    assert left.launcher.wait(30) == 0 and right.launcher.poll() is None
+    assert {one.host for one in reports(redis_server)} == {"right"}
+    again = start_workers("sim:1", "--host-name", "left")
+    wait_for(lambda: "action=out_of_service place=left" in again.text(), 30, again.text)
+    third = start_workers("sim:1", "--host-name", "right")
+    wait_for(lambda: f"action=same_name host=right pid={right.launcher.pid}" in third.text(), 30, third.text)
+    assert "same_name" not in right.text() + again.text()
+
+
+def test_a_worker_that_is_killed_leaves_the_count_of_workers_at_once(
+    redis_server: RedisServer, start_workers: StartWorkers
+) -> None:
+    """Its supervisor sees it die; its successor would else stand beside it in status for a quarter of a minute."""
+    workers = start_workers("sim:1")
+    workers.wait_ready(1)
+    (killed,) = reports(redis_server)
+    os.kill(killed.pid, signal.SIGKILL)
+    took = wait_for(lambda: killed.pid not in {one.pid for one in reports(redis_server)}, 30, workers.text)
+    assert took < WORKER_TTL_S - REPORT_INTERVAL_S

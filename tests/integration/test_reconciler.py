@@ -37,6 +37,8 @@ from ddim_core.errors import (
     WorkerLostError,
 )
 from ddim_core.storage.run_folder import RunFolder, chunk_path, encode_chunk
+from producer.broker import Broker
+from producer.progress import RunProgress
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
 from tools.servers import RedisServer
@@ -674,6 +676,50 @@ def test_a_worker_without_the_checkpoint_leaves_chunks_to_one_that_has_it(bench:
     assert folder.committed_chunks() == set()
     assert bench.queued() == [0] * 2 * REFUSALS_EACH
     assert bench.redis.scard(keys(folder).in_hand) == 0 and not bench.redis.exists(keys(folder).lease(0))
+
+
+def test_a_refusal_is_told_at_once_and_until_a_worker_has_loaded_the_checkpoint(
+    bench: Bench, folder: RunFolder
+) -> None:
+    """Whoever asks for the run's status learns why, after the first try; a note that Redis loses is made again."""
+    _report(bench, bench.worker_id)
+    progress = RunProgress(folder, Broker(bench.server.url))
+    assert progress.read().trouble == ""
+    why = "cannot make it: checkpoint simulated must be here; it waits for one that can"
+    bench.refusing = True
+    for _ in range(2):
+        bench.chunks.sample(message(folder, 0))
+        assert why in progress.read().trouble
+        bench.redis.flushall()
+        _report(bench, bench.worker_id)
+        assert progress.read().trouble == ""
+    bench.chunks.sample(message(folder, 0))
+    bench.refusing = False
+    bench.chunks.sample(message(folder, 0))
+    assert not bench.redis.exists(keys(folder).refused)
+    assert progress.read().trouble == ""
+    bench.redis.hset(keys(folder).refused, bench.worker_id, "another worker, a moment later")
+    assert progress.read().trouble == "", "the worker that could is alive"
+
+
+def test_a_chunk_that_is_done_is_not_named_as_in_hand(bench: Bench, folder: RunFolder) -> None:
+    """A worker's report is up to five seconds old, and it writes the manifest with its last chunk's lease in hand."""
+    run_id = folder.read_plan().run_id
+    report = WorkerReport(
+        worker_id=bench.worker_id,
+        host="host",
+        pid=1,
+        device="cpu:0",
+        state="ready",
+        chunks=tuple(f"{run_id}/{chunk}" for chunk in range(4)),
+    )
+    bench.redis.set(worker_key(bench.worker_id), report.model_dump_json())
+    for chunk, holder in ((0, bench.worker_id), (1, bench.worker_id), (2, "host/cpu:1/2")):
+        bench.redis.set(keys(folder).lease(chunk), holder)
+    bench.redis.sadd(keys(folder).committed, 1)
+    broker = Broker(bench.server.url)
+    assert [one.chunks for one in broker.at_work()] == [(f"{run_id}/0",)]
+    assert broker.workers() == [report]
 
 
 def test_a_checkpoint_that_no_living_worker_has_ends_as_failed_rows(bench: Bench, folder: RunFolder) -> None:

@@ -116,7 +116,7 @@ def test_a_broker_that_does_not_fit_is_one_line_and_nothing_is_written(
     url, words = {
         "other-ca": (tls_redis.url(ca=tls_redis.other_ca), "certificate verify failed"),
         "password": (tls_redis.url(password="secret-word"), "the password is wrong or missing"),
-        "plain": (plain, "must answer, got: "),
+        "plain": (plain, "write rediss:// if it speaks TLS there"),
         "missing-ca": (
             tls_redis.url(ca=fleet.folder / "none.pem"),
             "ssl_ca_certs in the broker's URL must name a file",
@@ -141,7 +141,8 @@ def test_a_missing_permission_is_one_line(tls_redis: TlsRedis, command: FleetCom
     done = command("submit", "p.jsonl", "--out", "run")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "has no permissions to run the 'scan' command" in done.stderr
+    assert "has no permissions to run the 'set' command" in done.stderr
+    assert "give its user the rule of docs/operations.md, Safety" in done.stderr
     assert not (command.folder / "run").exists()
 
 

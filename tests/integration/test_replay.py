@@ -51,6 +51,15 @@ def test_rows_of_several_slots_are_made_again_each_with_its_own(folder: RunFolde
     assert not place.exists()
 
 
+def test_whoever_waits_is_told_how_many_are_there(folder: RunFolder) -> None:
+    """Once a second, never more than there are."""
+    rows, told = made(folder)[:2], list[int]()
+    slow = [replace(row, num_inference_steps=100) for row in rows]
+    with made_again(slow, "sim:1:25", tell=told.append) as again:
+        assert len(again) == 2
+    assert told and told == sorted(told) and told[0] == 0 and told[-1] <= 2
+
+
 def test_what_keeps_the_process_from_working_is_one_line(folder: RunFolder) -> None:
     """A misspelt device and a checkpoint that is not here are the caller's, an absent NPU or a death the host's."""
     rows = made(folder)[:1]

@@ -72,6 +72,7 @@ def test_an_unknown_kind_is_refused() -> None:
         "Allocate memory failed",
         "Malloc device memory failed, size[1024], ret[207001]",
         "halMemAlloc failed",
+        "Return value from CPU AOT kernel(/a/fused-x86-64-v4.so)'s function(ddim_resnet) is 12. Any return value not",
         "Call aclrtMalloc failed, error code: 207001",
         "The memory is not enough",
         "Failed to allocate memory. Possible Cause: Available memory is insufficient.",

@@ -174,6 +174,11 @@ def test_a_worker_whose_store_refuses_logs_no_secret(
         "amqp://user:{wrong}@127.0.0.1:{port}/0",
         "redis://127.0.0.1:{port}/0?password={wrong}",
         "redis://user:a/{wrong}@127.0.0.1:{port}/0",
+        "redis://{wrong}@127.0.0.1:{port}/0",
+        "redis://{wrong}:@127.0.0.1:{port}/0",
+        "redis://:#{wrong}@127.0.0.1:{port}/0",
+        "redis://:{wrong}",
+        "sentinel://{wrong}@127.0.0.1:{port}/0",
     ],
 )
 def test_a_broker_that_refuses_or_is_not_there_shows_no_secret(
@@ -196,6 +201,15 @@ def test_a_broker_that_refuses_or_is_not_there_shows_no_secret(
     assert "broker-Secret" not in workers.text()
 
 
+def test_the_command_line_shows_the_colon_that_a_password_lacks(command: FleetCommand) -> None:
+    """The form to write is no secret, and not hidden with those."""
+    for arguments in (["doctor"], ["status"], ["submit", "p.jsonl", "--out", "run"]):
+        done = command(*arguments, "--broker", "redis://broker-Secret@127.0.0.1:1/0")
+        assert done.returncode == 1
+        assert "a colon before a password alone, redis://:PASSWORD@HOST (for a user" in done.stderr
+        assert "got 'redis://***@127.0.0.1:1/0'" in done.stderr and "broker-Secret" not in done.stderr
+
+
 def test_a_run_on_this_machine_shows_no_secret_of_its_environment(command: FleetCommand) -> None:
     """Its own Redis has a password that nobody gave."""
     command.write("url", "redis://:broker-Secret%2F1@127.0.0.1:1/0")
@@ -208,7 +222,13 @@ def test_a_run_on_this_machine_shows_no_secret_of_its_environment(command: Fleet
 
 
 @pytest.mark.parametrize(
-    "url", [f"s3://key:{KEY}@bucket/run", f"s3:/key:{KEY}@bucket/run", f"https://key:{KEY}@host/run"]
+    "url",
+    [
+        f"s3://key:{KEY}@bucket/run",
+        f"s3:/key:{KEY}@bucket/run",
+        f"https://key:{KEY}@host/run",
+        f"s3://{KEY}@bucket/run",
+    ],
 )
 def test_a_run_url_with_credentials_is_refused_before_anything_is_written(command: FleetCommand, url: str) -> None:
     """In every command that takes one; it would stand in messages, in logs and in Redis."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
@@ -44,6 +45,34 @@ def test_a_missing_bucket_is_named(server: str, request: pytest.FixtureRequest) 
         ObjectStore(missing).get("run.json")
     with pytest.raises(StorageError, match="there is no bucket"):
         list(ObjectStore(missing).list("parts"))
+
+
+@pytest.mark.parametrize("server", ["s3", "swift"])
+def test_a_bucket_in_the_endpoint_names_the_setting_and_writes_nothing(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These services take such requests without a word, and keep the objects in a folder called like the bucket."""
+    url = request.getfixturevalue(f"{server}_url")
+    bucket, endpoint = url.removeprefix("s3://"), os.environ["AWS_ENDPOINT_URL"]
+    for place in (f"{endpoint}/{bucket}", f"{endpoint}/{bucket}/", f"{endpoint}/other"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", place)
+        assert f"AWS_ENDPOINT_URL must be the service without a bucket, {endpoint}, got" in refusal(f"{url}/run")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint.replace("127.0.0.1", f"{bucket}.localhost"))
+    assert f"without the bucket '{bucket}', {endpoint.replace('127.0.0.1', 'localhost')}, got" in refusal(f"{url}/run")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    assert not list(ObjectStore(url).list(""))
+
+
+@pytest.mark.parametrize("server", ["s3", "swift"])
+def test_a_host_that_lacks_the_bucket_names_the_setting(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service would take the run's folder for the bucket, and say that there is none, of one that exists."""
+    url = request.getfixturevalue(f"{server}_url")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true")
+    said = refusal(f"{url}/run")
+    assert "AWS_ENDPOINT_URL must begin with the bucket where AWS_VIRTUAL_HOSTED_STYLE_REQUEST is true" in said
+    assert "there is no bucket" not in said
 
 
 def test_wrong_credentials_are_refused(swift_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

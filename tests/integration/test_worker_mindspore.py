@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import io
 from collections.abc import Callable
@@ -31,7 +30,7 @@ def test_two_processes_share_a_run_and_an_image_is_the_same_from_either(
     """Whichever process makes it, and with whomever it shares a batch: equal seeds and settings are equal bytes."""
     checkpoint = resolve("shapes")
     info = describe(checkpoint)
-    model = ModelRef(name="shapes", digest=digest(checkpoint), scheduler=dataclasses.asdict(info.schedule))
+    model = ModelRef(name="shapes", digest=digest(checkpoint), scheduler=info.schedule.to_mapping())
     size = {"height": info.default_height, "width": info.default_width}
     kinds = [
         Request(prompt=f"a {colour} circle", seed=5, num_inference_steps=steps, eta=0.5, **size)
@@ -52,4 +51,7 @@ def test_two_processes_share_a_run_and_an_image_is_the_same_from_either(
         with Image.open(io.BytesIO(members[f"{record.key}.png"])) as image:
             assert image.size == (info.default_width, info.default_height)
             assert np.asarray(image).std() > 5
+    log = workers.text()
+    told = [log.index(f"action={action}") for action in ("checkpoint_loading", "size_compiling", "size_ready")]
+    assert told == sorted(told)
     assert workers.stop() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +122,7 @@ def reference(studio: Studio, spec: SampleSpec, monkeypatch: pytest.MonkeyPatch,
     x = ms.Tensor(initial_noise(spec.seed, 0, shape)[None])
     for module in (pipeline_dit, pipeline_ddim):
         monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: x)
-    config = {name: value for name, value in asdict(spec.schedule).items() if name != "timestep_pairs"}
+    config = {name: value for name, value in spec.schedule.to_mapping().items() if name != "timestep_pairs"}
     pipe.scheduler = DDIMScheduler.from_config(config)
     options: dict[str, Any] = {"num_inference_steps": spec.num_inference_steps, "output_type": "np"}
     if studio.kind != "unconditional":

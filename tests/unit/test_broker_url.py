@@ -45,6 +45,31 @@ def test_a_file_that_is_no_url_is_told_without_quoting_it(tmp_path: Path, conten
         named_broker(None, {BROKER_FILE_VARIABLE: str(file)})
 
 
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (f"redis://:a {SECRET}@h".encode(), "must have %20 where a password has a space, got 'redis://:***@h'"),
+        (f"redis://:\xe9{SECRET}@h".encode("latin-1"), f"{BROKER_FILE_VARIABLE} must name a file in UTF-8"),
+        (f"redis://{SECRET}@h".encode(), "must have a colon before a password alone, redis://:PASSWORD@HOST"),
+    ],
+)
+def test_a_password_in_a_file_that_would_arrive_changed_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:
+    """An editor's encoding, and what a shell would have to quote, come to light here and not at the server."""
+    file = tmp_path / "url"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(rule)) as caught:
+        check_broker_url(named_broker(None, {BROKER_FILE_VARIABLE: str(file)}) or "")
+    assert SECRET not in str(caught.value)
+
+
+def test_a_mark_and_blanks_around_a_url_are_no_part_of_it(tmp_path: Path) -> None:
+    """Editors and shells leave them."""
+    file = tmp_path / "url"
+    file.write_bytes("\ufeff redis://:p@h\r\n".encode())
+    assert named_broker(None, {BROKER_FILE_VARIABLE: str(file)}) == "redis://:p@h"
+    assert named_broker(" redis://:p@h\n", {}) == "redis://:p@h"
+
+
 def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) -> None:
     """Missing, or a folder."""
     for path, why in ((tmp_path / "none", "no such file or directory"), (tmp_path, "is a directory")):
@@ -56,11 +81,34 @@ def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("url", "rule"),
     [
-        (f"http://u:{SECRET}@h", "the broker's URL must start with redis:// or rediss://, got 'http://u:***@h'"),
-        (f"redis://u:{SECRET}@h:x/0", "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://u:***@h:x/0'"),
-        (f"redis://u:{SECRET}@h/a", "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://u:***@h/a'"),
-        (f"redis://u:x/{SECRET}@h", "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://***'"),
-        (f"redis://u:x#{SECRET}@h", "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://***'"),
+        (f"http://u:{SECRET}@h", "the broker's URL must start with redis:// or rediss://, got 'http://***:***@h'"),
+        (f"redis://u:{SECRET}@h:x/0", "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://***'"),
+        (f"redis://u:{SECRET}@h/a", "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://***'"),
+        (
+            f"redis://u:{SECRET}",
+            "the broker's URL must be redis://HOST:PORT/NUMBER, got 'redis://***'; with a password, ",
+        ),
+        (f"redis://u:x/{SECRET}@h", "the broker's URL must have %2F where a password has /, got 'redis://***'"),
+        (f"redis://u:x#{SECRET}@h", "the broker's URL must have %23 where a password has #, got 'redis://***'"),
+        (f"redis://:12/{SECRET}@h", "the broker's URL must have %2F where a password has /, got 'redis://***'"),
+        (
+            f"redis://:?[{SECRET}@h",
+            "the broker's URL must have %3F where a password has ?, and %5B where a password has [",
+        ),
+        (f"redis://:%{SECRET}@h", "the broker's URL must have %25 where a password has %, got 'redis://:***@h'"),
+        (f"redis://:@{SECRET}@h", "the broker's URL must have %40 where a password has @, got 'redis://:***@h'"),
+        (f"redis://: {SECRET}@h", "the broker's URL must have %20 where a password has a space, got 'redis://:***@h'"),
+        (f"redis://:\t{SECRET}@h", "the broker's URL must have %09 where a password has the control character 9, got"),
+        (f"redis://:%FF{SECRET}@h", "a password in the broker's URL must be percent-encoded UTF-8, got 'redis://:***"),
+        (
+            f"redis://{SECRET}@h",
+            "the broker's URL must have a colon before a password alone, redis://:PASSWORD@HOST (for a user without "
+            "one, redis://USER:@HOST), got 'redis://***@h'",
+        ),
+        (SECRET, "the broker's URL must start with redis:// or rediss://, got '***'"),
+        (f"unix://:{SECRET}@/tmp/socket", "the broker's URL must start with redis:// or rediss://, got '***'"),
+        (f"sentinel://:{SECRET}@h", "the broker's URL must start with redis:// or rediss://, got 'sentinel://:***@h'"),
+        (f"REDIS://:{SECRET}@h", "the broker's URL must start with redis:// or rediss://, got 'REDIS://:***@h'"),
         (f"redis://u:;{SECRET}@h", "the broker's URL must have %3B where a password has a semicolon, got"),
         (f"redis://h?password={SECRET}", "the broker's URL must have no option but ssl_ca_certs, ssl_certfile"),
         ("rediss://h?credential_provider=os.system", "the broker's URL must have no option but ssl_ca_certs"),
@@ -69,6 +117,8 @@ def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) -> N
             f"rediss://u:{SECRET}@h?ssl_cert_reqs=CERT_NONE",
             "ssl_cert_reqs in the broker's URL must be required or none",
         ),
+        (f"rediss://:x?ssl_ca_certs={SECRET}@h", "the broker's URL must have %3F where a password has ?, got"),
+        (f"rediss://:a@b?ssl_ca_certs={SECRET}@h", "ssl_ca_certs in the broker's URL must name a file, got '***' in"),
         (f"rediss://u:{SECRET}@h?ssl_ca_certs=/none", "ssl_ca_certs in the broker's URL must name a file, got '/none'"),
     ],
 )
@@ -102,6 +152,7 @@ def test_what_a_process_must_not_show_is_known_from_wherever_it_was_told(tmp_pat
     file.write_text("redis://:in-the-file@h")
     environment = {BROKER_FILE_VARIABLE: str(file), "AWS_SECRET_ACCESS_KEY": "key-of-the-store", "AWS_REGION": "region"}
     found = secrets_of(environment, "submit", "--broker=redis://u:an%40option@h", "redis://u:argument@h", "p.jsonl")
-    assert set(found) == {"in-the-file", "key-of-the-store", "an%40option", "an@option", "argument"}
+    passwords = {"in-the-file", "key-of-the-store", "an%40option", "an@option", "argument"}
+    assert set(found) == passwords | {":in-the-file", "u:an%40option", "u:an@option", "u:argument"}
     assert list(found) == sorted(found, key=len, reverse=True)
     assert secrets_of({BROKER_FILE_VARIABLE: "/none"}) == ()

@@ -13,9 +13,20 @@ SECRET = "hunter2-secret"
     ("text", "shown"),
     [
         ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
-        ("rediss://user:s3cr:et@host", "rediss://user:***@host"),
-        ("REDISS://user:s3@cr@et@host", "REDISS://user:***@host"),
-        ("could not reach redis://u:p@h/0 and http://a:b@c", "could not reach redis://u:***@h/0 and http://a:***@c"),
+        ("rediss://user:s3cr:et@host", "rediss://***:***@host"),
+        ("REDISS://user:s3@cr@et@host", "REDISS://***:***@host"),
+        (
+            "could not reach redis://u:p@h/0 and http://a:b@c",
+            "could not reach redis://***:***@h/0 and http://***:***@c",
+        ),
+        ("no redis://secret@host:6379/0", "no redis://***@host:6379/0"),
+        ("redis://secret:@host", "redis://***:@host"),
+        ("write redis://:PASSWORD@HOST, not redis://x@h", "write redis://:PASSWORD@HOST, not redis://***@h"),
+        ("redis://:s/e#c?r@e@host/0, then", "redis://:***@host/0, then"),
+        ("GET http://key@host/bucket", "GET http://***@host/bucket"),
+        ("s3://KEY:SEC/RET@bucket/run and s3:/KEY:SEC@bucket", "s3://***:***@bucket/run and s3:/***:***@bucket"),
+        ("http://127.0.0.1:9000/a@b http://h/a:b@c", "http://127.0.0.1:9000/a@b http://h/a:b@c"),
+        ("https://h/k?AWSAccessKeyId=a&Signature=b&x=1", "https://h/k?AWSAccessKeyId=***&Signature=***&x=1"),
         ("redis://h/0?password=secret&db=1", "redis://h/0?password=***&db=1"),
         ("https://h/k?X-Amz-Security-Token=abc", "https://h/k?X-Amz-Security-Token=***"),
         ("http://127.0.0.1:9000/bucket/a@b", "http://127.0.0.1:9000/bucket/a@b"),
@@ -31,10 +42,12 @@ def test_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:
     ("url", "shown"),
     [
         ("redis://h:1/0?password=secret", "redis://h:1/0"),
-        ("redis://u:secret@h:1/0", "redis://u:***@h:1/0"),
-        ("redis://u:se@cret@h:1/0", "redis://u:***@h:1/0"),
+        ("redis://u:secret@h:1/0", "redis://***:***@h:1/0"),
+        ("redis://u:se@cret@h:1/0", "redis://***:***@h:1/0"),
         ("redis://u:se/cret@h:1/0", "redis://***"),
         ("redis://u:se?cret@h:1/0", "redis://***"),
+        ("redis://secret@h:1/0", "redis://***@h:1/0"),
+        ("redis://secret:@h:1/0", "redis://***:@h:1/0"),
         ("redis://[::1/0", "redis://[::1/0"),
         ("h:1", "h:1"),
     ],
@@ -61,7 +74,7 @@ def test_a_traceback_shows_no_secret_of_any_exception_in_its_chain() -> None:
         shown = current_traceback([SECRET])
     assert SECRET not in shown
     assert "ValueError: cannot parse ***" in shown
-    assert shown.endswith("RuntimeError: no redis://u:***@h")
+    assert shown.endswith("RuntimeError: no redis://***:***@h")
 
 
 def test_control_characters_are_shown_and_not_obeyed() -> None:

@@ -10,6 +10,7 @@ from mindone.transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from ddim_core.errors import CheckpointError, OutOfMemoryError
 from ddim_core.sampling.device import device_error
+from ddim_core.sampling.fused.swap import fuse
 
 _TEXT_ENCODERS = (CLIPTextModel, CLIPTextModelWithProjection)
 
@@ -43,4 +44,4 @@ def load_network(network_class: Any, folder: Path, dtype: str, *, flash_attentio
         )
     if flash_attention != "auto":
         network.set_use_memory_efficient_attention_xformers(flash_attention == "on")
-    return network.set_train(False)
+    return fuse(network.set_train(False))

@@ -95,6 +95,35 @@ def test_a_trouble_is_told_once_and_again_when_it_changes(monkeypatch: pytest.Mo
     assert lines == [waiting.trouble, waiting.trouble, "could not read s3://b/run/run.json: 403; waiting"]
 
 
+def test_images_that_are_made_again_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes a minute in which nothing else is said; without a terminal a line comes every ten seconds."""
+    now = [100.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    lines = Console(file=io.StringIO(), force_terminal=False)
+    with display.counting(3, lines) as tell:
+        for at, made in ((100.0, 0), (101.0, 0), (105.0, 1), (111.0, 2), (112.0, 3)):
+            now[0] = at
+            tell(made)
+    assert isinstance(lines.file, io.StringIO)
+    assert lines.file.getvalue().splitlines() == [
+        "loading and compiling, before the first image",
+        "made again: 2 of 3 images",
+    ]
+    bar = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with display.counting(1, bar) as tell:
+        tell(1)
+    assert isinstance(bar.file, io.StringIO)
+    assert "made again: 1 of 1 image" in bar.file.getvalue()
+
+
+def test_that_workers_compile_is_said_in_place_of_the_time_left() -> None:
+    """A figure would be that of a minute in which half of them make nothing."""
+    half = replace(RUNNING, workers_starting=1, eta_s=None)
+    assert lines_of(half, FINISHED)[0] == ("running: 5/10 images, 1 failed, 0.50 images/s, compiling on 1 of 2 devices")
+    assert "time left  known when they have compiled" in status_table(half).splitlines()
+    assert "time left  1:15" in status_table(RUNNING).splitlines()
+
+
 def test_a_status_says_what_the_run_waits_for() -> None:
     """Without trouble there is no such line."""
     assert "trouble    worker x: y; waiting" in status_table(replace(RUNNING, trouble="worker x: y; waiting"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ddim_core.contracts.changes import Extension, RetryList, RetryOrder
-from ddim_core.contracts.queue import WorkerReport
+from ddim_core.contracts.queue import Refusals, WorkerReport
 from ddim_core.errors import BrokerError, RunNotFoundError
 from ddim_core.storage.changes import add_change, write_retry_list
 from ddim_core.storage.run_folder import RunFolder
@@ -22,6 +22,7 @@ class FakeBoard:
     def __init__(self) -> None:
         self.counts: dict[int, tuple[int, int]] = {}
         self.reports: list[WorkerReport] = []
+        self.refused = Refusals()
         self.is_down = False
 
     def progress(self, run_id: str) -> dict[int, tuple[int, int]]:
@@ -34,6 +35,12 @@ class FakeBoard:
         """Return the reports."""
         self._answer()
         return self.reports
+
+    def refusals(self, run_id: str) -> Refusals:
+        """Return who refused."""
+        assert run_id == RUN_ID
+        self._answer()
+        return self.refused
 
     def _answer(self) -> None:
         if self.is_down:
@@ -244,3 +251,53 @@ def test_what_workers_wait_for_is_said_where_it_is_this_runs_store(folder: RunFo
     assert progress.read().trouble == f"worker sim:2 on h: {lost}; waiting"
     board.reports = board.reports[:2]
     assert progress.read().trouble == ""
+
+
+def test_a_refused_checkpoint_is_said_at_once_with_the_workers_reason(folder: RunFolder, board: FakeBoard) -> None:
+    """Until one of the living has loaded it; what the dead said, or those of another run, is no news."""
+    board.reports = [report().model_copy(update={"worker_id": f"w{n}", "device": f"sim:{n}"}) for n in range(4)]
+    why = {"w1": "checkpoint x must be below --models", "w2": "none", "dead": "gone"}
+    board.refused = Refusals(why)
+    progress = RunProgress(folder, board)
+    told = "worker sim:1 on h and 1 more cannot make it: checkpoint x must be below --models; it waits for one that can"
+    assert progress.read().trouble == told
+    board.refused = Refusals(why, able="dead")
+    assert progress.read().trouble == told
+    board.refused = Refusals(why, able="w3")
+    assert progress.read().trouble == ""
+    board.refused = Refusals({"dead": "gone"})
+    assert progress.read().trouble == ""
+    board.refused = Refusals(why)
+    board.is_down = True
+    assert progress.read().trouble == ""
+
+
+def test_the_time_left_counts_from_when_workers_have_compiled(folder: RunFolder, board: FakeBoard) -> None:
+    """Half of them compiling, any figure would be twice too long a minute later; and the speed before is forgotten."""
+    clock = Clock()
+    progress = RunProgress(folder, board, clock)
+
+    def at(now: float, made: int, *states: str) -> tuple[float | None, float | None]:
+        clock.now, board.counts = now, {0: (made, 0)}
+        board.reports = [
+            report(f"{RUN_ID}/{n}", state=state, images_per_s=0.5 * (state == "ready")).model_copy(
+                update={"worker_id": f"w{n}"}
+            )
+            for n, state in enumerate(states)
+        ]
+        status = progress.read()
+        return status.images_per_s, status.eta_s
+
+    assert at(0.0, 0, "compiling", "compiling") == (None, None)
+    assert at(30.0, 0, "compiling", "ready") == (0.5, None)
+    assert at(40.0, 1, "compiling", "ready") == (0.1, None)
+    assert at(41.0, 1, "ready", "ready") == (1.0, 9.0)
+    assert at(46.0, 6, "ready", "ready") == (1.0, 4.0)
+    assert at(47.0, 7, "ready", "ready", "ready", "compiling") == (1.5, 2.0)
+
+
+def test_workers_that_compile_for_another_run_do_not_hide_the_time_left(folder: RunFolder, board: FakeBoard) -> None:
+    """A fleet always compiles somewhere."""
+    board.counts = {0: (2, 0)}
+    board.reports = [report(f"{RUN_ID}/0", images_per_s=4.0), *[report("other/0", state="compiling")] * 3]
+    assert RunProgress(folder, board).read().eta_s == 2.0

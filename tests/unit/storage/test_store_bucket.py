@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ddim_core.errors import OutputError
-from ddim_core.storage.bucket import check_settings, reason
+from ddim_core.storage.bucket import reason
+from ddim_core.storage.endpoint import check_endpoint, check_settings
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 ENDPOINT = {"AWS_ENDPOINT_URL": "https://obs.example.com"}
@@ -41,6 +44,70 @@ def test_settings_that_cannot_work_are_refused(environment: dict[str, str], rule
     """Obstore panics at an endpoint without a scheme, and looks for a machine role where there is none."""
     with pytest.raises(OutputError, match=rule):
         check_settings(environment)
+
+
+HOSTED = {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "True"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "more", "rule"),
+    [
+        ("https://h:9000/data", {}, "AWS_ENDPOINT_URL must be the service without a bucket, https://h:9000, got"),
+        (
+            "https://h/other",
+            {},
+            "AWS_ENDPOINT_URL must be the service without a bucket, https://h, got 'https://h/other'",
+        ),
+        ("https://h/storage/v1/s3/data/", {}, "AWS_ENDPOINT_URL must be the service without a bucket"),
+        (
+            "https://h:9000",
+            HOSTED,
+            "AWS_ENDPOINT_URL must begin with the bucket where AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        ),
+        ("https://other.h", HOSTED, "is true, as in https://data.other.h, got 'https://other.h'; or leave"),
+        ("https://data.h:1", {}, "AWS_ENDPOINT_URL must be the service without the bucket 'data', https://h:1, got"),
+    ],
+)
+def test_an_endpoint_that_leads_to_another_bucket_is_the_setting_at_fault(
+    endpoint: str, more: dict[str, str], rule: str
+) -> None:
+    """The service would take the first part of a path for the bucket, and write there or say that it is missing."""
+    environment = {**KEYS, "AWS_ENDPOINT_URL": endpoint, **more}
+    check_settings(environment)
+    with pytest.raises(OutputError, match=re.escape(rule)):
+        check_endpoint(environment, "data")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "more"),
+    [
+        ("https://h:9000/", {}),
+        ("https://h/storage/v1/s3", {}),
+        ("https://data.h", HOSTED),
+        ("https://data.h", {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false"}),
+        ("https://database.h", {}),
+    ],
+)
+def test_an_endpoint_that_leads_to_the_bucket_is_accepted(endpoint: str, more: dict[str, str]) -> None:
+    """Some services answer below a path; a service may be called like the bucket, which a variable says."""
+    environment = {**KEYS, "AWS_ENDPOINT_URL": endpoint, **more}
+    check_settings(environment)
+    check_endpoint(environment, "data")
+
+
+@pytest.mark.parametrize("endpoint", ["https://k:hunter2@h", "https://hunter2@h", "https://k:a/hunter2@h:9000"])
+def test_an_endpoint_with_credentials_is_refused_and_not_repeated(endpoint: str) -> None:
+    """It would stand in every error of the client."""
+    with pytest.raises(OutputError, match="must hold no credentials, got some in AWS_ENDPOINT_URL") as caught:
+        check_settings({**KEYS, "AWS_ENDPOINT_URL": endpoint})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("endpoint", ["https://", "https://h:port", "https://[h", "https://h?x=1", "https://h:0"])
+def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
+    """Obstore would say so in a page."""
+    with pytest.raises(OutputError, match=r"^the S3 endpoint must be https://HOST:PORT, got"):
+        check_settings({**KEYS, "AWS_ENDPOINT_URL": endpoint})
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,14 @@ def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/run?secret=hunter2", "gs://bucket/run?access_token=hunter2"])
+def test_what_another_tool_takes_in_a_query_is_not_repeated(url: str) -> None:
+    """It may be a key."""
+    with pytest.raises(OutputError, match=r"\?\*\*\*'$") as caught:
+        normalise_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_bucket_url_splits_into_bucket_and_prefix() -> None:
     """The prefix of a bucket's root is empty."""
     assert bucket_of("s3://bucket/a/b") == ("bucket", "a/b")

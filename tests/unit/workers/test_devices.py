@@ -9,7 +9,7 @@ import pytest
 
 from ddim_core.errors import HostError, InputError
 from workers import npu_smi
-from workers.devices import choose_devices, cpu_devices, npu_devices, share_cores
+from workers.devices import choose_devices, chosen_cores, cpu_devices, npu_devices, share_cores
 from workers.host import Host
 from workers.npu_smi import Chip
 from workers.survey import survey
@@ -145,3 +145,25 @@ case "$*" in
 esac
 """
     )
+
+
+def test_cores_that_are_named_are_divided_and_no_others_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two supervisors on one host are kept apart so; ``cpu:2`` stays the number of processes."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 8})
+    assert chosen_cores(None) == (0, 1, 2, 3, 8)
+    assert chosen_cores("8,1-2,2") == (1, 2, 8)
+    assert [device.cores for device in choose_devices("cpu:2", "0-3")] == [(0, 1), (2, 3)]
+    (alone,) = choose_devices("cpu:1", "1")
+    assert (alone.label, alone.cores, alone.environment["OMP_NUM_THREADS"]) == ("cpu:0", (1,), "1")
+    assert [device.cores for device in choose_devices("sim:1", "3")] == [(3,)]
+    assert [device.cores for device in choose_devices("sim:1")] == [()]
+    with pytest.raises(InputError, match=r"^--devices cpu:N must have a core for each process, 2 at most here"):
+        choose_devices("cpu:3", "0-1")
+
+
+@pytest.mark.parametrize("text", ["", "4", "0-4", "a", "0-", "-1", "0,,1", "3-0", "0-99999999999", "cpu:0"])
+def test_cores_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """With those that are."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 8})
+    with pytest.raises(InputError, match=r"^--cores must be a list such as 0-3,8 of the cores 0-3,8, got"):
+        chosen_cores(text)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ddim_core.contracts.hosts import Cordon
+from ddim_core.contracts.hosts import Cordon, checked_host
 from ddim_core.errors import CheckpointError, HostError, InputError
 from workers import process
 from workers.__main__ import main
@@ -26,6 +26,7 @@ from workers.launcher import Launcher
 from workers.restarts import MAX_DEATHS
 from workers.settings import DRAIN_TIMEOUT_S, EXIT_FAILED, EXIT_NO_HOST, EXIT_OK, EXIT_UNUSABLE, Device, WorkerSettings
 
+HOST = socket.gethostname()
 AWAY = Board("redis://127.0.0.1:1/0")
 ROOT = Path(__file__).parents[3]
 
@@ -136,7 +137,7 @@ def test_a_host_that_is_drained_by_command_ends_and_one_that_was_does_not_begin(
     """Whatever starts it again: only ``uncordon`` puts it back."""
     one = Noting(child().settings)
     supervisor = Launcher([one], AWAY)
-    mark = {socket.gethostname(): Cordon(reason="moved to another rack", since="2026-01-01T00:00:00Z")}
+    mark = {HOST: Cordon(reason="moved to another rack", since="2026-01-01T00:00:00Z")}
     supervisor.cordons._marks = mark
     assert supervisor._tend() and not hasattr(one, "starts")
     report = supervisor.report()
@@ -146,6 +147,43 @@ def test_a_host_that_is_drained_by_command_ends_and_one_that_was_does_not_begin(
     supervisor.cordons._marks = mark
     assert not supervisor._tend()
     assert supervisor.report().state == "draining"
+
+
+def test_a_host_that_is_out_of_service_says_so_once_and_that_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    """It starts nothing, and without a line would seem to hang."""
+    supervisor = Launcher([Noting(child().settings)], AWAY)
+    mark = Cordon(reason="a new fan", since="2026-01-01T00:00:00Z")
+    with caplog.at_level(logging.INFO):
+        for marks in ({f"{HOST}/sim:0": mark}, {HOST: mark}, {HOST: mark}, {}, {}):
+            supervisor.cordons._marks = marks
+            supervisor._tend()
+    told = [(vars(record)["action"], vars(record)["place"], vars(record).get("reason")) for record in caplog.records]
+    assert told == [
+        ("out_of_service", f"{HOST}/sim:0", "a new fan"),
+        ("out_of_service", HOST, "a new fan"),
+        ("in_service", f"{HOST}/sim:0", None),
+        ("in_service", HOST, None),
+    ]
+
+
+def test_a_supervisor_has_the_name_that_it_was_given() -> None:
+    """In its report, in the marks that take it out of service, and in the names of its workers."""
+    settings = child().settings.model_copy(update={"host": "left"})
+    one = Noting(settings)
+    supervisor = Launcher([one], AWAY)
+    assert (supervisor.report().host, settings.worker_id(7)) == ("left", "left/sim:0/7")
+    supervisor.cordons._marks = {HOST: Cordon(reason="", since="")}
+    assert supervisor._tend() and one.starts == 1
+    supervisor.cordons._marks = {"left": Cordon(reason="", since="")}
+    assert not supervisor._tend()
+
+
+@pytest.mark.parametrize("name", ["a/b", "", " ", "-x", "a b", "x" * 254, "\x1b[2J", "a:"])
+def test_a_name_that_no_command_could_give_again_is_refused(name: str) -> None:
+    """A place is HOST/DEVICE."""
+    with pytest.raises(InputError, match=r"^a host's name must be made of letters, digits"):
+        checked_host(name)
+    assert checked_host("node-7.left_2") == "node-7.left_2"
 
 
 @pytest.mark.parametrize(("ends", "exit_code"), [([EXIT_UNUSABLE], 1), ([EXIT_NO_HOST], 2), ([1, EXIT_NO_HOST], 2)])
@@ -187,7 +225,7 @@ def test_what_nobody_foresaw_is_one_line_too(
 ) -> None:
     """With a traceback only for those who ask for it."""
 
-    def fail(_: str) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("the probe broke")
 
     monkeypatch.setattr("workers.__main__.choose_devices", fail)

@@ -226,5 +226,5 @@ def test_a_failed_row_shows_no_secret_that_an_error_quotes() -> None:
     """Rows stay for ever, and are read by others than logs are."""
     maker = replace(records(1), secrets=("hunter2-secret",))
     row = maker.failure(items(1)[0], ValueError("sent hunter2-secret to http://me:word@host"))
-    assert row.error_message == "sent *** to http://me:***@host"
+    assert row.error_message == "sent *** to http://***:***@host"
     assert "hunter2" not in repr(maker)

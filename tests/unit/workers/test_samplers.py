@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -45,6 +46,19 @@ def test_chunks_of_one_checkpoint_share_its_sampler() -> None:
     samplers = Samplers(Loader())
     with samplers.use(model("a")) as one, samplers.use(model("a")) as two:
         assert one is two
+
+
+def test_that_a_checkpoint_is_being_loaded_is_logged_before_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """It takes half a minute or more, in which a worker would seem to do nothing."""
+    logged: list[list[str]] = []
+
+    def load() -> LoadedSampler:
+        logged.append([vars(record)["action"] for record in caplog.records])
+        return loaded(ScriptedSampler())
+
+    with caplog.at_level(logging.INFO), Samplers(lambda _: load).use(model("a")):
+        logged.append([vars(record)["action"] for record in caplog.records])
+    assert logged == [["checkpoint_loading"], ["checkpoint_loading", "checkpoint_ready"]]
 
 
 def test_another_checkpoint_waits_until_the_first_is_no_longer_used() -> None:
