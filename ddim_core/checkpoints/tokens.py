@@ -11,6 +11,7 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -93,6 +94,7 @@ class ClipTokenizer:
         self._vocabulary = vocabulary
         longest_first = sorted(vocabulary.added, key=len, reverse=True)
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._read = lru_cache(_REMEMBERED)(self._tokens_of)
         self._remembered = _Remembered(self._read)
 
     @property
@@ -136,7 +138,7 @@ class ClipTokenizer:
         for number, piece in enumerate(self._added.split(text)):
             yield from (piece,) if number % 2 else _words_of(piece)
 
-    def _read(self, word: str) -> tuple[int, ...]:
+    def _tokens_of(self, word: str) -> tuple[int, ...]:
         added, ids, unknown = self._vocabulary.added, self._vocabulary.ids, self._vocabulary.unknown
         if word in added:
             return (added[word],)
