@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddim_core.errors import HostError
+from ddim_core.errors import HostError, InputError
 from producer import tether
 
 _PATIENCE_S = (10.0, 5.0)
@@ -34,6 +34,15 @@ class Child:
         """
         if (code := self.process.poll()) is not None:
             raise HostError(f"{self.name} ended with code {code}: {words_of(last_line(self.log))} (log: {self.log})")
+
+    def complaint(self, beginning: str, code: int) -> HostError | InputError:
+        """Return what ended it with an exit code: the last line of its log that begins so, or else the last line."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        complaints = [line for line in lines if line.startswith(beginning)]
+        if not complaints:
+            return HostError(f"{self.name} ended with code {code}: {last_line(self.log)}")
+        words = complaints[-1].removeprefix(beginning)
+        return InputError(words) if code == InputError.exit_code else HostError(words)
 
     def say(self, words: bytes) -> None:
         """Give it all of its standard input; one that has ended already is found out by ``check``."""

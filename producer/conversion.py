@@ -15,9 +15,7 @@ from ddim_core.checkpoints.folder import configurations, describe, digest, resol
 from ddim_core.checkpoints.tensors import tensors_of
 from ddim_core.contracts.conversion import COMPLAINT, CONVERT_MODULE, ConversionOrder
 from ddim_core.errors import HostError, InputError
-from producer.child import Child, last_line, running
-
-_BAD_INPUT = 1
+from producer.child import running
 
 
 def convert(file: Path, like: str, out: Path) -> str:
@@ -76,12 +74,4 @@ def _run(order: ConversionOrder) -> None:
         log = Path(place) / "log"
         with running("the converting process", command, log, stdin=order.model_dump_json().encode()) as child:
             if code := child.process.wait():
-                raise _error_of(child, code)
-
-
-def _error_of(child: Child, code: int) -> HostError | InputError:
-    complaints = [line for line in child.log.read_text(errors="replace").splitlines() if line.startswith(COMPLAINT)]
-    if not complaints:
-        return HostError(f"{child.name} ended with code {code}: {last_line(child.log)}")
-    words = complaints[-1].removeprefix(COMPLAINT)
-    return InputError(words) if code == _BAD_INPUT else HostError(words)
+                raise child.complaint(COMPLAINT, code)

@@ -15,11 +15,10 @@ from typing import TypeAlias
 from ddim_core.contracts.kinds import INPUT
 from ddim_core.contracts.record import Record
 from ddim_core.contracts.replay import COMPLAINT, REPLAY_MODULE, REPLAYED, ReplayOrder
-from ddim_core.errors import HostError, InputError
+from ddim_core.errors import HostError
 from ddim_core.storage.run_folder import RunFolder
-from producer.child import Child, last_line, running
+from producer.child import running
 
-_BAD_INPUT = 1
 _POLL_S = 1.0
 Tell: TypeAlias = Callable[[int], None]
 
@@ -77,15 +76,7 @@ def _run(order: ReplayOrder, log: Path, tell: Tell) -> None:
                 break
             tell(sum(path.name in names for path in Path(order.folder).iterdir()))
         if code:
-            raise _error_of(child, code)
-
-
-def _error_of(child: Child, code: int) -> HostError | InputError:
-    complaints = [line for line in child.log.read_text(errors="replace").splitlines() if line.startswith(COMPLAINT)]
-    if not complaints:
-        return HostError(f"{child.name} ended with code {code}: {last_line(child.log)}")
-    words = complaints[-1].removeprefix(COMPLAINT)
-    return InputError(words) if code == _BAD_INPUT else HostError(words)
+            raise child.complaint(COMPLAINT, code)
 
 
 def _new_rows(folder: Path) -> Iterator[tuple[str, Record]]:
