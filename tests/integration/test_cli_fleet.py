@@ -35,10 +35,11 @@ def test_a_run_is_watched_to_its_end_and_reported(home: Path, start_workers: Cal
     """Without a terminal the bar is lines; the exit code is that of the run."""
     assert finish(home, "submit", "prompts.txt", "--out", "out")[0] == 0
     watch = started(home, "watch", "out")
+    assert watch.stderr is not None
+    assert watch.stderr.readline() == "queued, no worker yet: 0/10 images\n"
     start_workers("sim:2:20")
     out, err = watch.communicate(timeout=90)
     assert watch.returncode == 3
-    assert re.match(r"queued, no worker yet: 0/10 images\n", err)
     assert re.search(r"^finished: 10/10 images, 1 failed", err, re.M)
     assert re.fullmatch(r"finished: 9 images made, 1 failed, [0-9.]+ images/s\n", out)
     code, out, err = finish(home, "report", "out")
