@@ -115,7 +115,10 @@ class Client:
             encoding=chosen_encoding(image_format, _plain("quality", quality), lossless=bool(lossless)),
             images_per_chunk=_plain("images per chunk", images_per_chunk),
             priority=priority,
-            defaults={**_mapping("the defaults", defaults), **named_options(long_prompts, max_windows)},
+            defaults={
+                **_mapping("the defaults", defaults),
+                **_mapping("the defaults", named_options(long_prompts, max_windows)),
+            },
             lists=_mapping("the lists", lists),
             results=results,
             variant=variant,
@@ -230,7 +233,10 @@ class Run(RunReader):
             RunExistsError: Somebody else is extending the run, or died at it.
             BrokerError: Redis does not answer.
         """
-        own = {**_mapping("the defaults", defaults), **named_options(long_prompts, max_windows)}
+        own = {
+            **_mapping("the defaults", defaults),
+            **_mapping("the defaults", named_options(long_prompts, max_windows)),
+        }
         more = More(rows_of(requests), SOURCE, own, limits=read_limits(os.environ))
         return extend(self._folder, more, self._broker, take_over=take_over).image_count
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from platform import python_version
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.contracts.limits import NO_LIMITS, Limits
@@ -76,6 +76,9 @@ class RunOptions:
         Raises:
             InputError: A value is out of its range.
         """
+        for name, choices in (("container", Container), ("priority", Priority), ("settings", Settings)):
+            if getattr(self, name) not in get_args(choices):
+                raise InputError(f"{name} must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}")
         if not 0 <= self.seed < SEED_LIMIT:
             raise InputError(f"the run's seed must be from 0 to {SEED_LIMIT - 1}, got {self.seed}")
         if self.images_per_chunk is not None and not 1 <= self.images_per_chunk <= IMAGES_PER_CHUNK_LIMIT:

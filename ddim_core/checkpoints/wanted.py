@@ -9,6 +9,7 @@ from shlex import quote
 from ddim_core.checkpoints.places import is_checkpoint, snapshots_below
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_HUB_ADDRESS = "https://huggingface.co/"
 _PICKLED = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 DOWNLOADED = ("*.json", "*.txt", "*model.safetensors", "*model-0*.safetensors")
 """Patterns of the files that a checkpoint is made of: no pickles, no variants, no single file of everything."""
@@ -22,6 +23,7 @@ def wrong_form(name: str) -> str | None:
         return _of_file(path)
     if path.is_dir():
         return _of_folder(path)
+    name = name.removeprefix(_HUB_ADDRESS).removesuffix("/")
     return _of_hub_id(name) if _HUB_ID.fullmatch(name) else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ddim_core.errors import Fault
-from producer.inputs.lines import Lines, decoded
+from producer.inputs.lines import NO_LINE_END, Lines, decoded
 from producer.inputs.openai import has_batch_form, request_rows
 from producer.rows import FIELDS, Row
 
@@ -78,13 +78,18 @@ def _parse_object(source: str, number: int, text: str) -> dict[str, Any] | Fault
     try:
         value = JSON.decode(text)
     except (ValueError, RecursionError) as exc:
-        comma = "; leave out the comma after it" if text.endswith("},") else ""
-        return Fault(
-            source, number, None, f"the line must be a JSON object, got {shortened(text)} ({reason_of(exc)}){comma}"
-        )
+        rule = f"the line must be a JSON object, got {shortened(text)} ({reason_of(exc)}){_remedy(text, exc)}"
+        return Fault(source, number, None, rule)
     if not isinstance(value, dict):
         return Fault(source, number, None, f"the line must be a JSON object, got {shortened(text)}")
     return value
+
+
+def _remedy(text: str, exc: Exception) -> str:
+    """Return what to do about a line that is no JSON, where that is known."""
+    if isinstance(exc, json.JSONDecodeError) and NO_LINE_END.match(text, exc.pos):
+        return "; lines must end in line feeds"
+    return "; leave out the comma after it" if text.endswith("},") else ""
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

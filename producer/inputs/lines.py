@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ Lines = Iterator[bytes]
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is no request; the limit keeps a file without line ends out of the memory."""
+
+NO_LINE_END = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""What Python and editors end lines at, and no format of ours does."""
 
 _BOM = b"\xef\xbb\xbf"
 _CONVERT = "convert the file from the encoding in which it was saved (iconv -f ENCODING -t UTF-8)"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import date, time
 from os import PathLike, fspath
 from typing import Any
+from uuid import UUID
 
 from ddim_core.contracts.request import Request
 from ddim_core.errors import Fault, InputError
-from producer.inputs.columns import folded
+from producer.inputs.columns import SUBJECTS, folded, is_column
+from producer.inputs.content import looks_json
 from producer.inputs.formats import read_rows
 from producer.rows import Row
 from producer.values import plain_value
@@ -20,6 +23,8 @@ SOURCE = "requests"
 
 _ROWS_AT_ONCE = 1000
 _WANTED = "the requests must be rows, as in [{'prompt': 'a red star'}], a table of pandas or Arrow, or a Path to a file"
+_NO_PROMPTS = (PathLike, date, time, UUID)
+"""Fields may hold them as text; in the place of a row they were meant as something else than a prompt."""
 
 
 def rows_of(requests: Any) -> Iterator[Row | Fault]:
@@ -36,7 +41,9 @@ def rows_of(requests: Any) -> Iterator[Row | Fault]:
     if isinstance(requests, str | bytes | bytearray | memoryview):
         remedy = "put a prompt into a list, or a file's name into a pathlib.Path"
         raise InputError(f"{_WANTED}, got {got(requests)}; {remedy}")
-    if isinstance(requests, Mapping | Request):
+    if hasattr(requests, "readline"):
+        raise InputError(f"{_WANTED}, got an open file, whose lines need not be prompts; give its pathlib.Path")
+    if isinstance(requests, Mapping | Request) or _is_one_row(requests):
         raise InputError(f"{_WANTED}, got a single row; put it into a list")
     if isinstance(requests, set | frozenset):
         raise InputError(f"{_WANTED}, got a set, which has no order; put its rows into a list")
@@ -53,7 +60,8 @@ def _rows(given: Iterator[Any]) -> Iterator[Row | Fault]:
     for number, item in enumerate(given, start=1):
         value = _mapping(item)
         if isinstance(value, str):
-            yield Row(SOURCE, number, {"prompt": value})
+            rule = _text_rule(item, value)
+            yield Row(SOURCE, number, {"prompt": value}) if rule is None else Fault(SOURCE, number, None, rule)
         elif not isinstance(value, dict):
             rule = f"a request must be a mapping of fields, a Request or a text, got {got(item)}"
             yield Fault(SOURCE, number, None, rule)
@@ -61,6 +69,21 @@ def _rows(given: Iterator[Any]) -> Iterator[Row | Fault]:
             yield Fault(SOURCE, number, None, f"a field must be named by a text, got {got(wrong[0])}")
         else:
             yield Row(SOURCE, number, folded(value))
+
+
+def _text_rule(item: Any, text: str) -> str | None:
+    """Return the rule that something breaks in the place of a row, which as text would be taken for a prompt."""
+    if isinstance(item, _NO_PROMPTS):
+        remedy = "; give a single Path in place of all rows" if isinstance(item, PathLike) else ""
+        return f"a request must be a mapping of fields, a Request or a text, got {got(item)}{remedy}"
+    if looks_json(text.lstrip()):
+        return f"a text must be a prompt, got what looks like JSON, {got(text)}; give what json.loads makes of it"
+    return None
+
+
+def _is_one_row(given: Any) -> bool:
+    """Return whether this is a row of pandas, whose values would be taken for rows of their own."""
+    return _is_series(given) and any(name in getattr(given, "index", ()) for name in SUBJECTS)
 
 
 def _mapping(item: Any) -> Any:
@@ -97,8 +120,11 @@ def _is_series(given: Any) -> bool:
 
 
 def _frame_rows(frame: Any) -> Iterator[Row | Fault]:
-    """Yield the rows of pandas' table, a few at a time; its index is none of its columns."""
+    """Yield the rows of pandas' table, a few at a time; an index with a field's name is a column, as in Parquet."""
     from producer.inputs.parquet import table_rows
+
+    if named := [name for name in frame.index.names if isinstance(name, str) and is_column(name)]:
+        frame = frame.reset_index(level=named, allow_duplicates=True)
 
     def dicts() -> Iterator[dict[str, Any]]:
         for first in range(0, len(frame), _ROWS_AT_ONCE):

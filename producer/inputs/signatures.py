@@ -53,6 +53,13 @@ _TEXTS: tuple[tuple[re.Pattern[str], str, str], ...] = (
         "write it as JSON lines, or leave the names out",
     ),
     (
+        re.compile(
+            r"(?:(?:#[^\n]*|\[\[?[\w.-]+\]?\]|)[ \t]*\n)*(?:prompts?|negative_prompt|custom_id)[ \t]*=[ \t]*[\"'\[]"
+        ),
+        "TOML or a script",
+        "write it as JSON lines, or leave the names out",
+    ),
+    (
         re.compile(r"(?:[^\n]*\n)*?(?:Negative prompt: |Steps: \d+, )"),
         "the generation parameters of a web interface",
         "write a prompt a line, or the parameters as JSON lines",

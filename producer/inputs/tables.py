@@ -12,7 +12,7 @@ from ddim_core.contracts.kinds import KINDS
 from ddim_core.errors import Fault
 from producer.inputs.columns import OBJECTS, Counts, folded, header_faults, is_unnamed
 from producer.inputs.content import EXCEL_SEPARATOR, separator_of
-from producer.inputs.lines import MAX_LINE_BYTES, Lines, decoded
+from producer.inputs.lines import MAX_LINE_BYTES, NO_LINE_END, Lines, decoded
 from producer.rows import LISTS, SWEEP, Row
 from producer.wording import got
 
@@ -39,7 +39,7 @@ def read_csv(source: str, lines: Lines, separator: str = ",") -> Iterator[Row | 
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     first = texts.first()
     separator = separator_of(first.strip("\r\n")) or separator
-    held = "\n" if EXCEL_SEPARATOR.fullmatch(first.strip()) else first
+    held = "\n" if EXCEL_SEPARATOR.fullmatch(first.strip("\r\n")) else first
     reader = csv.reader(
         chain([held], texts), delimiter=separator, strict=True, skipinitialspace=_has_spaces(first, separator)
     )
@@ -107,6 +107,8 @@ def _records(source: str, reader: Any, texts: _Texts, bad_lines: list[Fault]) ->
 
 
 def _header_faults(source: str, line: int, header: list[str]) -> list[Fault]:
+    if mark := NO_LINE_END.search("".join(header)):
+        return [Fault(source, line, None, f"lines must end in line feeds, got U+{ord(mark[0]):04X} in the header")]
     other = [mark for mark in _OTHER_SEPARATORS if mark in header[0]]
     if len(header) == 1 and other:
         return [Fault(source, line, None, f"columns must be separated by commas, got {other[0]!r} in {got(header[0])}")]

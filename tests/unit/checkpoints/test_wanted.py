@@ -76,6 +76,8 @@ def test_a_hub_id_that_is_cached_here_is_told_where(home: Path) -> None:
     shutil.copytree(resolve("shapes"), snapshot)
     with pytest.raises(CheckpointError, match=f"{RULE}the hub's id org/mine; it is in .*: --model {snapshot}$"):
         resolve("org/mine")
+    with pytest.raises(CheckpointError, match=f"{RULE}the hub's id org/mine; it is in"):
+        resolve("https://huggingface.co/org/mine/")
     for place in (snapshot.parent.parent, snapshot.parent, home / ".cache/huggingface"):
         with pytest.raises(CheckpointError, match=f"{RULE}a hub's cache, {place}; give a snapshot in it: {snapshot}$"):
             resolve(place)

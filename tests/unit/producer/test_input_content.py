@@ -101,6 +101,8 @@ def test_what_merely_looks_like_something_else_is_a_prompt(read: Read, line: str
         ("---\nprompt: a\n", "YAML or a page's front matter; write it as JSON lines"),
         ("- prompt: a\n  seed: 1\n", "YAML; write it as JSON lines, or leave the names out"),
         ("a cat\nNegative prompt: ugly\nSteps: 20, Sampler: Euler\n", "the generation parameters of a web interface"),
+        ('# mine\n[[requests]]\nprompt = "a cat"\n', "TOML or a script; write it as JSON lines"),
+        ("prompts = ['a cat']\n", "TOML or a script; write it as JSON lines"),
         ('--prompt "a cat" --steps 20\n', "a script of options; write it as JSON lines"),
         ("{'prompt': 'a'}\n", "data as Python prints them; write it as JSON, as json.dumps"),
         ("[{'prompt': 'a'}]\n", "data as Python prints them"),
@@ -174,6 +176,10 @@ def test_a_format_of_ours_is_read_without_a_name(read: Read, content: str | byte
         ),
         ('[\n{"prompt": "a"},\n{"prompt": b}]', "3: the input must be JSON, got Expecting value in what begins"),
         ('{"prompt": "a"},\n{"prompt": "b"},\n', '1: the line must be a JSON object, got {"prompt": "a"}, (Extra data'),
+        (
+            '{"prompt": "a"}\u2028{"prompt": "b"}\u2028',
+            '1: the line must be a JSON object, got {"prompt": "a"}\u2028{"prompt": "b"} (Extra data at column 16); li',
+        ),
         (
             '{"requests": [{"prompt": "a"}]}',
             "1: a request must have fields such as prompt, got an object around a list; ",

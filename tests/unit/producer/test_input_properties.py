@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from ddim_core.errors import FleetError
 from ddim_core.schedule import ScheduleConfig
 from producer.inputs import read_rows
+from producer.inputs.content import looks_json
 from producer.inputs.objects import rows_of
 from producer.model import Model
 from producer.validate import RequestChecker, checked
@@ -129,9 +130,11 @@ def test_parquet_and_python_give_the_same_prompts(suffix: str, prompts: list[str
     pq.write_table(table, file)
     found = prompts_in(file.getvalue(), suffix)
     assert (found is None and any("\0" in prompt for prompt in prompts)) or found == prompts
-    for given_rows in (table, prompts, [{"prompt": np.str_(prompt)} for prompt in prompts]):
-        rows = rows_of(given_rows)
-        assert [getattr(row, "fields", None) for row in rows] == [{"prompt": prompt} for prompt in prompts]
+    expected = [{"prompt": prompt} for prompt in prompts]
+    for given_rows in (table, [{"prompt": np.str_(prompt)} for prompt in prompts]):
+        assert [getattr(row, "fields", None) for row in rows_of(given_rows)] == expected
+    for row, prompt in zip(rows_of(prompts), expected, strict=True):  # in the place of a row, JSON is no prompt
+        assert getattr(row, "fields", None) == (None if looks_json(prompt["prompt"].lstrip()) else prompt)
 
 
 _MAGIC = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import io
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -198,6 +199,8 @@ def test_what_is_nested_without_end_is_one_fault(model: Model) -> None:
         ({"prompt": "a red star"}, "got a single row; put it into a list"),
         (Request(prompt="a"), "got a single row; put it into a list"),
         ({"a", "b"}, "got a set, which has no order; put its rows into a list"),
+        (FRAME.iloc[0], "got a single row; put it into a list"),
+        (io.StringIO('{"prompt": "a"}\n'), "got an open file, whose lines need not be prompts; give its pathlib.Path"),
         (None, "got None"),
         (7, "got 7"),
     ],
@@ -217,10 +220,38 @@ def test_a_row_that_is_none_is_a_fault_of_its_own(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
+    ("row", "rule"),
+    [
+        (Path("p.jsonl"), r"a request must be .*, got .*Path\('p.jsonl'\); give a single Path in place of all rows"),
+        (uuid.UUID(int=1), r"a request must be .*, got UUID\(.*\)"),
+        (datetime.date(2026, 1, 1), r"a request must be .*, got datetime.date\(2026, 1, 1\)"),
+        (
+            '{"prompt": "a star"}\n',
+            "a text must be a prompt, got what looks like JSON, .*; give what json.loads makes of it",
+        ),
+        ('[{"prompt": "a star"}]', "a text must be a prompt, got what looks like JSON, .*"),
+    ],
+)
+def test_what_only_looks_like_a_prompt_as_text_is_none(model: Model, row: Any, rule: str) -> None:
+    """A file's name or a line of JSON would be drawn."""
+    with pytest.raises(RequestFaults, match=rf"^requests:2: {rule}$") as caught:
+        requests_of(model, ["a", row])
+    assert caught.value.total == 1
+
+
+def test_an_index_with_the_name_of_a_field_is_that_field(model: Model) -> None:
+    """As it is in the Parquet file of the same table; of an index with another name or none nothing is taken."""
+    expected = requests_of(model, FRAME)
+    assert requests_of(model, FRAME.set_index("custom_id")) == expected
+    assert requests_of(model, FRAME.set_index(["custom_id", "metadata.label"])) == expected
+    assert requests_of(model, FRAME.set_index(pd.Index(["x", "y"], name="place"))) == expected
+
+
+@pytest.mark.parametrize(
     ("frame", "fault"),
     [
         (FRAME.rename(columns={"seed": "sed"}), "got 'sed'; did you mean seed?"),
-        (FRAME.set_index("prompt"), "a column must be named 'prompt' or "),
+        (FRAME.set_index(FRAME["seed"]), "a column must be given once, got 'seed' 2 times"),
         (pd.DataFrame([["a", "b"]], columns=["prompt", "prompt"]), "a column must be given once, got 'prompt' 2 times"),
         (pd.DataFrame([["a"]]), "got '0'"),
     ],
@@ -243,6 +274,8 @@ def test_the_client_takes_paths_and_numbers_of_numpy(tmp_path: Path, monkeypatch
         out=tmp_path / "out",
         seed=np.int64(3),  # type: ignore[arg-type]
         defaults={"num_inference_steps": np.int64(4)},
+        long_prompts="chunk",
+        max_windows=np.int64(5),  # type: ignore[arg-type]
         lists={"colour": np.array(["red", "blue"])},  # type: ignore[dict-item]
     )
     lines = RunFolder(str(tmp_path / "out")).read_chunk(0)
@@ -251,6 +284,10 @@ def test_the_client_takes_paths_and_numbers_of_numpy(tmp_path: Path, monkeypatch
         ("a blue star", 4),
     ]
     assert Client().run(tmp_path / "out").plan.seed == run.plan.seed == 3
+    assert run.plan.defaults["max_windows"] == 5
     for wrong in ({"seed": "3"}, {"defaults": [1]}, {"lists": "x"}):
         with pytest.raises(InputError, match=r"^the (run's seed|defaults|lists) must be a (whole number|mapping)"):
             Client().submit(["a"], out=tmp_path / "other", **wrong)  # type: ignore[arg-type]
+    for name in ("container", "priority", "settings"):
+        with pytest.raises(InputError, match=rf"^{name} must be one of \w+, .*, got 'none'$"):
+            Client().submit(["a"], out=tmp_path / "other", **{name: "none"})  # type: ignore[arg-type]

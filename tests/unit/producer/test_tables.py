@@ -142,6 +142,7 @@ def test_what_is_no_parquet_file_is_refused(write: WriteFile) -> None:
         ("prompt,seed\na,1.0\nb,\n", [{"prompt": "a", "seed": "1.0"}, {"prompt": "b"}]),
         ("prompt;seed\na, b;1\n", [{"prompt": "a, b", "seed": "1"}]),
         ("sep=|\nprompt|seed\na|1\n", [{"prompt": "a", "seed": "1"}]),
+        ("sep=\t\r\nprompt\tseed\r\na\t1\r\n", [{"prompt": "a", "seed": "1"}]),
         (",prompt\n0,a\n1,b\n", [{"prompt": "a"}, {"prompt": "b"}]),
         ("Unnamed: 0,prompt\n0,a\n", [{"prompt": "a"}]),
         ("prompt,seed,,\na,1,,\n", [{"prompt": "a", "seed": "1"}]),
@@ -169,6 +170,7 @@ def test_tables_of_spreadsheets_and_pandas_are_read(
         ("prompt,seed\n1,a\ufeffprompt,seed\n", "FILE:2: the line must have no byte-order mark, got one; .*"),
         ("prompt,seed\na,1\rb,2\n", "FILE:2: the line must be CSV, got new-line .*; lines must end in line feeds"),
         ('prompt,seed\r"a\rb",1\r', "FILE:3: a cell must have no line end of its own where lines end in .*"),
+        ("prompt,seed\u2028a,1\u2028", "FILE:1: lines must end in line feeds, got U+2028 in the header"),
         ("caption,seed\na,1\n", "FILE:1: a column must be one of .*, got 'caption'; did you mean prompt?"),
     ],
 )
