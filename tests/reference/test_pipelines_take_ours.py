@@ -39,8 +39,8 @@ TABLE = documented()
 
 def lacking(name: str) -> set[str]:
     """Return the kernels that a pipeline's remark says the CPU lacks."""
-    remark = TABLE[name][1]
-    return set(re.findall(r"`([\w.]+)`", remark)) if remark.startswith("stand-ins for ") else set()
+    first, _, _ = TABLE[name][1].partition(";")
+    return set(re.findall(r"`([\w.]+)`", first)) if first.startswith("stand-ins for ") else set()
 
 
 def kept(name: str, scheduler: Any) -> type:
