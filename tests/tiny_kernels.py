@@ -114,8 +114,6 @@ def _conv3d(  # noqa: PLR0917 - as the kernel
 ) -> Any:
     from mindspore import ops
 
-    if isinstance(padding, str):
-        return ops.conv3d(x, weight, bias, stride, padding, 0, dilation, groups)
     return ops.conv3d(x, weight, bias, stride, "pad", padding, dilation, groups)
 
 
@@ -152,7 +150,6 @@ def _fill(x: Any, value: float) -> Any:
 
 _WITH_OPERATORS: Mapping[str, Callable[..., Any]] = {
     "Conv3DExt": _conv3d,
-    "Conv3DPadding": _conv3d,
     "FlashAttentionScore": _attend,
     "InplaceClampScalar": _clamp,
     "InplaceFillScalar": _fill,
