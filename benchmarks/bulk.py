@@ -15,14 +15,14 @@ import numpy as np
 from benchmarks.fleet import redis_running, wait_until_whole
 from benchmarks.work import prompts
 from ddim_core.contracts.manifest import ChunkStats
+from ddim_core.contracts.moment import now
 from ddim_core.contracts.plan import RunPlan, chunk_items
 from ddim_core.contracts.sample import SampledImage, SampleSpec
 from ddim_core.storage.run_folder import RunFolder, encode_part, file_entry, part_path, shard_path, stats_path
 from producer.client import Client
-from workers.commit import now
-from workers.encode import ShardSample, encode_shard
-from workers.records import RecordMaker
-from workers.samplers import SamplerFacts
+from workers.chunks.encode import ShardSample, encode_shard
+from workers.chunks.records import RecordMaker
+from workers.samplers.samplers import SamplerFacts
 
 _WORKER = "benchmark/sim:0/1"
 _FACTS = SamplerFacts(device_kind="simulated", device="sim:0", slots=8, dtype="none", versions="{}")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ddim_core.errors import HostError
 from ddim_core.storage.run_folder import MANIFEST
-from producer.child import Child, last_line, running
+from producer.local.child import Child, last_line, running
 from tools.servers import RedisServer
 
 _READY = re.compile(r" is ready, pid (\d+)")

@@ -9,7 +9,7 @@ from benchmarks.options import read_options
 from benchmarks.work import alike, make, mixed
 from ddim_core.contracts.image_encoding import ImageEncoding
 from ddim_core.sampling.service import SamplingService
-from workers.encode import encode_image
+from workers.chunks.encode import encode_image
 
 MIXES = 50
 PNG = ImageEncoding()

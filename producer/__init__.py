@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from producer.client import Client, Run
-    from producer.progress import RunStatus
+    from producer.runs.progress import RunStatus
 
 __all__ = ["Client", "Run", "RunStatus"]
 
-_HOMES = {"Client": "producer.client", "Run": "producer.client", "RunStatus": "producer.progress"}
+_HOMES = {"Client": "producer.client", "Run": "producer.client", "RunStatus": "producer.runs.progress"}
 
 
 def __getattr__(name: str) -> object:

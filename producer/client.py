@@ -17,18 +17,18 @@ from ddim_core.contracts.request import Request
 from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
-from producer.extension import More, extend
-from producer.failures import FailedImage, failed_images, retry_failed
 from producer.images.reader import RunReader
 from producer.inputs.objects import SOURCE, rows_of
-from producer.long_prompts import named_options
-from producer.planning import RunOptions, Settings
-from producer.progress import RunProgress, RunStatus, patient
-from producer.run_life import cancel, go_on, pause, resume
-from producer.submission import submit
-from producer.values import plain_value
+from producer.requests.long_prompts import named_options
+from producer.requests.messages import got
+from producer.requests.values import plain_value
+from producer.runs.control import cancel, go_on, pause, resume
+from producer.runs.extension import More, extend
+from producer.runs.failures import FailedImage, failed_images, retry_failed
+from producer.runs.options import RunOptions, Settings
+from producer.runs.progress import RunProgress, RunStatus, patient
+from producer.runs.submission import submit
 from producer.verify import RunCheck, RunFault
-from producer.wording import got
 
 Requests: TypeAlias = "Iterable[Request | Mapping[str, Any] | str] | PathLike[str]"
 """What has rows; tables, which have some too, are told by their library."""

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ddim_core.errors import StorageError
-from ddim_core.storage.urls import folder_of
-from producer.progress import RunStatus, patient
+from producer.runs.progress import RunStatus, patient
+from producer.words import counted, duration
 
 Draw = Callable[[RunStatus], None]
 
@@ -52,23 +52,6 @@ def exit_code(status: RunStatus) -> int:
     if status.state == "cancelled":
         return CANCELLED
     return FAILED_REQUESTS if status.images_failed else 0
-
-
-def shown(url: str) -> str:
-    """Return a store's URL as a person can open it: a path where it is one."""
-    return str(folder_of(url)) if url.startswith("file://") else url
-
-
-def counted(number: int, noun: str) -> str:
-    """Return ``1 image`` or ``2 images``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as ``h:mm:ss``, or ``m:ss`` below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def follow(read: Callable[[], RunStatus], console: Console | None = None, poll_s: float = POLL_S) -> RunStatus:

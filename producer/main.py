@@ -15,7 +15,7 @@ from ddim_core.broker_url import secrets_of
 from ddim_core.errors import FleetError, RequestFaults
 from ddim_core.hiding import current_traceback, without_controls, without_secrets
 from ddim_core.version import __version__
-from producer.suggestions import did_you_mean
+from producer.requests.suggestions import did_you_mean
 
 BAD_INPUT = 1
 SYSTEM_FAILED = 2

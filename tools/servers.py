@@ -13,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from producer.embedded import redis_server
+from producer.local.fleet import redis_server
 
 START_S = 60.0
 

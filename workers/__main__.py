@@ -18,14 +18,14 @@ from ddim_core.contracts.queue import DEFAULT_BROKER_URL, DEFAULT_QUEUE
 from ddim_core.contracts.sample import Size
 from ddim_core.errors import FleetError, HostError, InputError
 from ddim_core.hiding import current_traceback, without_secrets
-from workers.board import Board
-from workers.devices import FORMS, choose_devices
-from workers.health import HealthWatch
-from workers.launcher import Launcher
+from workers.coordination.connection import Board
+from workers.devices.choose import FORMS, choose_devices
+from workers.devices.survey import check, survey
 from workers.logs import LOG_LEVELS, set_up_logging
-from workers.restarts import MAX_DEATHS
 from workers.settings import CHUNKS_IN_FLIGHT, DRAIN_TIMEOUT_S, STALL_TIMEOUT_S, WorkerSettings
-from workers.survey import check, survey
+from workers.supervisor.health import HealthWatch
+from workers.supervisor.restarts import MAX_DEATHS
+from workers.supervisor.supervisor import Launcher
 
 PROGRAM = "ddim-fleet worker"
 _WATCHED = ("auto", "npu")

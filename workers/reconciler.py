@@ -14,13 +14,13 @@ from itertools import islice
 
 from ddim_core.contracts.queue import RECONCILER_LOCK, RUNS_KEY, ChunkMessage, FinishMessage, RunKeys
 from ddim_core.errors import InputError, RunNotFoundError, StorageError
-from workers.board import Board
-from workers.lease import claim, let_go
-from workers.outbox import Outbox
-from workers.queue_view import Queued, QueueView
+from workers.coordination.connection import Board
+from workers.coordination.in_hand import Whereabouts
+from workers.coordination.leases import claim, let_go
+from workers.coordination.outbox import Outbox
+from workers.coordination.queue_view import Queued, QueueView
+from workers.coordination.run_notes import Tally
 from workers.runs import OpenRun, Runs
-from workers.tally import Tally
-from workers.whereabouts import Whereabouts
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,13 @@ from ddim_core.contracts.record import FAILED, SUCCESS, Record, encoding_of, spe
 from ddim_core.contracts.replay import COMPLAINT, REPLAYED, ReplayOrder
 from ddim_core.contracts.sample import SampledImage, Sampler, Size
 from ddim_core.errors import FleetError, InputError, SampleError, code_of
-from workers.devices import choose_devices
-from workers.encode import encode_image, encode_latents
-from workers.loading import make_finder
+from workers.chunks.encode import encode_image, encode_latents
+from workers.chunks.input_images import with_picture
+from workers.chunks.records import versions_json
+from workers.devices.choose import choose_devices
 from workers.logs import set_up_logging
-from workers.pictures import with_picture
-from workers.records import versions_json
-from workers.samplers import LoadedSampler, SamplerFacts
+from workers.samplers.loading import make_finder
+from workers.samplers.samplers import LoadedSampler, SamplerFacts
 from workers.settings import Device, SamplerSettings
 
 _IMAGES_AT_HAND = 64

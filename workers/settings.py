@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from typing import Annotated
 
@@ -96,3 +97,7 @@ class WorkerSettings(SamplerSettings):
     def worker_id(self, pid: int) -> str:
         """Return the name under which the process ``pid`` of this host serves the device."""
         return f"{self.host}/{self.device.label}/{pid}"
+
+
+GIVE_BACK_SIGNAL = signal.SIGUSR1
+"""From the launcher, which may be in a hurry from the start: of two SIGTERMs that come together one gets lost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ddim_core.storage.run_folder import RunFolder
-from producer.run_life import cancel
+from producer.runs.control import cancel
 
 
 @click.command("cancel")

@@ -9,7 +9,7 @@ import click
 from ddim_core.broker_url import secrets_of
 from ddim_core.hiding import without_secrets
 from producer.commands.options import broker_option
-from producer.doctor import Finding, examine
+from producer.local.doctor import Finding, examine
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

@@ -12,13 +12,13 @@ import click
 from ddim_core.contracts.queue import WorkerReport
 from ddim_core.errors import BrokerError
 from ddim_core.storage.run_folder import RunFolder
-from producer.advice import Advice
 from producer.broker import Broker
-from producer.estimate import Estimate, estimate_text, estimated
 from producer.inputs import read_rows, source_of
-from producer.measured import measured
-from producer.planning import RunOptions
-from producer.submission import workload_of
+from producer.requests.advice import Advice
+from producer.runs.estimate import Estimate, estimate_text, estimated
+from producer.runs.measured import measured
+from producer.runs.options import RunOptions
+from producer.runs.submission import workload_of
 
 
 def tell_plan(

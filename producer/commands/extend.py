@@ -12,9 +12,9 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.broker_advice import warn_of
 from producer.commands.options import broker_option, defaults_of, lists_of, request_options
-from producer.display import counted
-from producer.extension import More, extend
 from producer.inputs import read_rows, source_of
+from producer.runs.extension import More, extend
+from producer.words import counted
 
 
 @click.command("extend")

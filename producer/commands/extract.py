@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
-from producer.display import counted
 from producer.images.extract import Batch, Extraction, extract
 from producer.images.naming import By
 from producer.images.target import Wish
+from producer.words import counted
 
 FAULTY = 3
 

@@ -9,8 +9,8 @@ import click
 
 from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
-from producer.display import counted
-from producer.failures import FailedImage, failed_images
+from producer.runs.failures import FailedImage, failed_images
+from producer.words import counted
 
 
 @click.command("failed")

@@ -7,7 +7,7 @@ import click
 from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
-from producer.run_life import go_on
+from producer.runs.control import go_on
 
 
 @click.command("continue")

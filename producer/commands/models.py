@@ -10,9 +10,9 @@ import click
 
 from ddim_core.hiding import without_controls
 from producer.broker import Broker
-from producer.checkpoint_list import checkpoints_here, checkpoints_of_fleet
+from producer.checkpoints.conversion import convert
+from producer.checkpoints.listing import checkpoints_here, checkpoints_of_fleet
 from producer.commands.options import broker_option
-from producer.conversion import convert
 
 
 @click.group("models", invoke_without_command=True)

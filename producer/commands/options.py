@@ -18,7 +18,7 @@ from ddim_core.contracts.request import Request
 from ddim_core.errors import InputError
 from producer.inputs.lists import read_lists
 from producer.inputs.tables import json_or_text
-from producer.planning import RunOptions, Settings
+from producer.runs.options import RunOptions, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ddim_core.storage.run_folder import RunFolder
-from producer.run_life import pause
+from producer.runs.control import pause
 
 
 @click.command("pause")

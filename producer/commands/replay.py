@@ -12,8 +12,9 @@ from ddim_core.contracts.record import Record
 from ddim_core.errors import InputError
 from ddim_core.storage.run_folder import RunFolder
 from producer.commands.options import replay_options
-from producer.display import counted, counting
+from producer.display import counting
 from producer.replay import compared, lines_of, made_again, row_of
+from producer.words import counted
 
 FAULTY = 3
 

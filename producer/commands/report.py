@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from producer.display import shown
 from producer.report import write_report
+from producer.words import shown
 
 
 @click.command("report")

@@ -8,9 +8,9 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.broker_advice import warn_of
 from producer.commands.options import broker_option
-from producer.display import counted
-from producer.failures import retry_failed
-from producer.run_life import resume
+from producer.runs.control import resume
+from producer.runs.failures import retry_failed
+from producer.words import counted
 
 
 @click.command("resume")

@@ -15,15 +15,16 @@ from ddim_core.checkpoints.folder import resolve
 from ddim_core.storage.run_folder import MANIFEST, RunFolder
 from producer.commands.dry_run import tell_advice, tell_plan
 from producer.commands.options import options_of, run_options
-from producer.display import exit_code, follow, shown, summary
-from producer.embedded import LocalFleet, check_host, local_fleet
+from producer.display import exit_code, follow, summary
 from producer.images.hint import how_to_see
 from producer.inputs import read_rows, source_of
-from producer.model import checkpoint_of
-from producer.progress import RunProgress, RunStatus
+from producer.local.fleet import LocalFleet, check_host, local_fleet
 from producer.report import write_report
-from producer.run_life import resume
-from producer.submission import PreparedRun, prepared
+from producer.requests.model import checkpoint_of
+from producer.runs.control import resume
+from producer.runs.progress import RunProgress, RunStatus
+from producer.runs.submission import PreparedRun, prepared
+from producer.words import shown
 
 
 @click.command("run")

@@ -13,10 +13,10 @@ from ddim_core.storage.run_folder import RunFolder
 from producer.broker import Broker
 from producer.commands.options import broker_option
 from producer.display import status_table
-from producer.fleet_view import FleetView
-from producer.hosts import Fleet
+from producer.fleet.hosts import Fleet
+from producer.fleet.view import FleetView
 from producer.images.hint import how_to_see
-from producer.progress import RunProgress, RunStatus
+from producer.runs.progress import RunProgress, RunStatus
 
 
 @click.command("status")

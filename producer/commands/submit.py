@@ -10,9 +10,9 @@ from producer.broker import Broker
 from producer.commands.broker_advice import warn_of
 from producer.commands.dry_run import tell_advice, tell_plan
 from producer.commands.options import broker_option, options_of, run_options
-from producer.display import counted
 from producer.inputs import read_rows, source_of
-from producer.submission import submit
+from producer.runs.submission import submit
+from producer.words import counted
 
 
 @click.command("submit")

@@ -8,7 +8,7 @@ from ddim_core.contracts.hosts import checked_place
 from ddim_core.errors import InputError
 from producer.broker import Broker
 from producer.commands.options import broker_option
-from producer.hosts import Fleet
+from producer.fleet.hosts import Fleet
 
 
 @click.command("uncordon")

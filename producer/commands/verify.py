@@ -13,9 +13,10 @@ from click.core import ParameterSource
 from ddim_core.hiding import without_controls
 from ddim_core.storage.run_folder import RunFolder
 from producer.commands.options import replay_options
-from producer.display import counted, counting
+from producer.display import counting
 from producer.replay import Replayed, chosen_rows, compared, lines_of, made_again
 from producer.verify import RunCheck
+from producer.words import counted
 
 FAULTY = 3
 _SEEDS = 2**31

@@ -9,7 +9,7 @@ from producer.broker import Broker
 from producer.commands.options import broker_option
 from producer.display import exit_code, follow, summary
 from producer.images.hint import how_to_see
-from producer.progress import RunProgress
+from producer.runs.progress import RunProgress
 
 
 @click.command("watch")

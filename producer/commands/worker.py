@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from producer.tether import safe_path
+from producer.local.die_with_parent import safe_path
 
 
 @click.command("worker", context_settings={"ignore_unknown_options": True, "help_option_names": []})

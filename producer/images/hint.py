@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from producer.progress import RunStatus
+from producer.runs.progress import RunStatus
 
 
 def how_to_see(status: RunStatus) -> str:

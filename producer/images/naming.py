@@ -16,7 +16,7 @@ from ddim_core.contracts.record import SUCCESS
 from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder, part_path, read_part
-from producer.wording import got
+from producer.requests.messages import got
 
 By: TypeAlias = Literal["key", "custom_id"]
 """What names are, where both could be meant."""

@@ -13,12 +13,12 @@ from ddim_core.contracts.record import Record
 from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.reading import at_once
 from ddim_core.storage.run_folder import RunFolder
-from producer.display import shown
 from producer.images.extract import Extraction, extract, rows_ahead
 from producer.images.naming import By, chosen, chunk_of
 from producer.images.reading import ChunkImages, Found, batches, rows_of
 from producer.images.target import Wish
 from producer.report import write_report
+from producer.words import shown
 
 _READERS = 4
 """Each has a batch of images in memory, while the one before them is looked at."""

@@ -8,9 +8,9 @@ from typing import Any
 
 from ddim_core.contracts.kinds import KINDS
 from ddim_core.errors import Fault
-from producer.rows import FIELDS, LISTS, SWEEP
-from producer.suggestions import suggested
-from producer.wording import got, known_field
+from producer.requests.messages import got, known_field
+from producer.requests.rows import FIELDS, LISTS, SWEEP
+from producer.requests.suggestions import suggested
 
 OBJECTS = ("metadata", "scheduler", SWEEP, LISTS, *KINDS)
 """Fields that hold names and values; a column may hold one of them, as in ``scheduler.timestep_spacing``."""

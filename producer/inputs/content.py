@@ -11,8 +11,8 @@ from typing import Literal
 from producer.inputs.columns import SUBJECTS, is_column, is_unnamed
 from producer.inputs.heads import Head
 from producer.inputs.signatures import foreign_lines, refusal
-from producer.rows import FIELDS
-from producer.suggestions import is_synonym, plain_name, suggested
+from producer.requests.rows import FIELDS
+from producer.requests.suggestions import is_synonym, plain_name, suggested
 
 Form = Literal["json lines", "json", "csv", "text"]
 

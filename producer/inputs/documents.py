@@ -12,7 +12,7 @@ from ddim_core.errors import Fault, InputError
 from producer.inputs.jsonl import JSON, RowMaker, reason_of, shortened
 from producer.inputs.lines import MAX_LINE_BYTES
 from producer.inputs.streams import PIECE_BYTES
-from producer.rows import Row
+from producer.requests.rows import Row
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 

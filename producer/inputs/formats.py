@@ -22,7 +22,7 @@ from producer.inputs.signatures import foreign, foreign_text, refusal
 from producer.inputs.sources import Source, sources
 from producer.inputs.streams import SUFFIXES, Pieces, plain, plain_name
 from producer.inputs.tables import read_csv
-from producer.rows import Row
+from producer.requests.rows import Row
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}

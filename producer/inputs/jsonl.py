@@ -9,7 +9,7 @@ from typing import Any
 from ddim_core.errors import Fault
 from producer.inputs.lines import NO_LINE_END, Lines, decoded
 from producer.inputs.openai import has_batch_form, request_rows
-from producer.rows import FIELDS, Row
+from producer.requests.rows import FIELDS, Row
 
 _MARK = "\ufeff"
 _OURS = frozenset(FIELDS)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ddim_core.errors import Fault, InputError, RequestFaults
-from producer.expansion import list_fault
 from producer.inputs.jsonl import JSON
 from producer.inputs.sources import sources
 from producer.inputs.streams import plain
+from producer.requests.expansion import list_fault
 
 
 def read_lists(path: str) -> Mapping[str, Sequence[str]]:

@@ -14,9 +14,9 @@ from ddim_core.errors import Fault, InputError
 from producer.inputs.columns import SUBJECTS, folded, is_column
 from producer.inputs.content import looks_json
 from producer.inputs.formats import read_rows
-from producer.rows import Row
-from producer.values import plain_value
-from producer.wording import got
+from producer.requests.messages import got
+from producer.requests.rows import Row
+from producer.requests.values import plain_value
 
 SOURCE = "requests"
 """What messages call them."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from ddim_core.contracts.request import Request
 from ddim_core.errors import Fault
-from producer.rows import Row
-from producer.wording import got, known_field
+from producer.requests.messages import got, known_field
+from producer.requests.rows import Row
 
 METHOD = "POST"
 IMAGES_URL = "/v1/images/generations"

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from ddim_core.errors import Fault, InputError
 from producer.inputs.columns import Counts, folded, header_faults
-from producer.rows import Row
-from producer.values import ABSENT, plain_value
+from producer.requests.rows import Row
+from producer.requests.values import ABSENT, plain_value
 
 _ROWS_AT_ONCE = 1000
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ddim_core.errors import Fault
 from producer.inputs.content import looks_json
 from producer.inputs.lines import Lines, decoded
-from producer.rows import Row
+from producer.requests.rows import Row
 
 # Ends of lines that are no line feed, marks of other files, and what no prompt holds; tabs do stand in some.
 _NO_PART = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufeff]")

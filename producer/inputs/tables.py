@@ -13,8 +13,8 @@ from ddim_core.errors import Fault
 from producer.inputs.columns import OBJECTS, Counts, folded, header_faults, is_unnamed
 from producer.inputs.content import EXCEL_SEPARATOR, separator_of
 from producer.inputs.lines import MAX_LINE_BYTES, NO_LINE_END, Lines, decoded
-from producer.rows import LISTS, SWEEP, Row
-from producer.wording import got
+from producer.requests.messages import got
+from producer.requests.rows import LISTS, SWEEP, Row
 
 _AS_JSON = ("scheduler", SWEEP, LISTS, *KINDS)
 """Fields of names and values, whose values are not all text."""

@@ -17,7 +17,7 @@ from ddim_core.contracts.record import Record
 from ddim_core.contracts.replay import COMPLAINT, REPLAY_MODULE, REPLAYED, ReplayOrder
 from ddim_core.errors import HostError
 from ddim_core.storage.run_folder import RunFolder
-from producer.child import running
+from producer.local.child import running
 
 _POLL_S = 1.0
 Tell: TypeAlias = Callable[[int], None]

@@ -15,8 +15,8 @@ from PIL import Image
 
 from ddim_core.contracts.record import SUCCESS, Record
 from ddim_core.storage.run_folder import RunFolder
-from producer.display import counted
 from producer.verify.shard import read_member
+from producer.words import counted
 
 _CONDITIONS = ("device_kind", "slots", "decode_batch", "dtype", "cpu_threads")
 """With the versions, what equal bytes hold for."""

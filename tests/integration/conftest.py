@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer.embedded import redis_server as redis_executable
+from producer.local.fleet import redis_server as redis_executable
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.worker_host import Workers
 from tools.servers import RedisServer

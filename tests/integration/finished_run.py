@@ -12,16 +12,17 @@ from ddim_core.errors import SampleError
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import FACTS, ScriptedSampler, loaded
-from workers.board import Board
-from workers.commit import Clock, commit_chunk
-from workers.finish import Finisher
-from workers.lease import Leases
-from workers.making import ChunkMaker
-from workers.presence import Meter
-from workers.records import RecordMaker
+from workers.chunks.commit import Clock, commit_chunk
+from workers.chunks.maker import ChunkMaker
+from workers.chunks.progress import Progress
+from workers.chunks.records import RecordMaker
+from workers.coordination.connection import Board
+from workers.coordination.leases import Leases
+from workers.coordination.run_notes import Tally
+from workers.finishing.finisher import Finisher
+from workers.meter import Meter
 from workers.runs import OpenRun, Runs
-from workers.simulated import FAIL_PROMPT, draw
-from workers.tally import Progress, Tally
+from workers.samplers.simulated import FAIL_PROMPT, draw
 
 IMAGES_PER_CHUNK = 4
 NO_REDIS = "redis://127.0.0.1:1/0"

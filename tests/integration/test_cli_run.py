@@ -18,7 +18,7 @@ from PIL import Image
 from ddim_core.checkpoints import digest, resolve
 from ddim_core.storage.run_folder import RunFolder
 from tests.integration.fleet_command import started
-from workers.checkpoints import Checkpoints
+from workers.samplers.checkpoints import Checkpoints
 
 # About ten seconds: long enough to be stopped in between, and a second from one chunk to the next.
 SLOW = ("run", "prompts.txt", "--out", "out", "--devices", "sim:1:100", "--num-inference-steps", "10")

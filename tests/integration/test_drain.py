@@ -20,7 +20,7 @@ from ddim_core.storage.run_folder import RunFolder
 from tests.integration.fleet_command import FleetCommand
 from tests.integration.worker_host import PATIENCE_S, Workers, plan_run, reports, send, wait_for
 from tools.servers import RedisServer
-from workers.presence import REPORT_INTERVAL_S
+from workers.process.presence import REPORT_INTERVAL_S
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from tests.integration.fleet_command import FleetCommand
 from tests.integration.test_reconciler import Bench
 from tests.integration.worker_host import Workers, plan_run
 from tools.servers import RedisServer
-from workers.queue_view import QueueView
+from workers.coordination.queue_view import QueueView
 
 StartWorkers = Callable[..., Workers]
 

@@ -38,27 +38,27 @@ from ddim_core.errors import (
 )
 from ddim_core.storage.run_folder import RunFolder, chunk_path, encode_chunk
 from producer.broker import Broker
-from producer.progress import RunProgress
+from producer.runs.progress import RunProgress
 from tests.integration.worker_host import plan_run
 from tests.unit.workers.samples import ScriptedSampler, loaded, picture
 from tools.servers import RedisServer
-from workers.board import SILENCE_S, Board
-from workers.chunk import MAX_ATTEMPTS, ChunkWorker
-from workers.finish import Finisher
-from workers.lease import Leases, release_all
+from workers.chunks.on_device import OnDevice
+from workers.chunks.worker import MAX_ATTEMPTS, ChunkWorker
+from workers.coordination.connection import SILENCE_S, Board
+from workers.coordination.in_hand import LOOKS_APART_S, MISSING_S, Whereabouts
+from workers.coordination.leases import Leases, release_all
+from workers.coordination.outbox import Outbox
+from workers.coordination.queue_view import QueueView, named_chunk
+from workers.coordination.run_notes import REFUSALS_EACH, REFUSED_FOR_S, Tally
+from workers.coordination.suspects import BREAKS, LIMIT, Suspects
+from workers.finishing.finisher import Finisher
 from workers.logs import KeyValueFormatter
-from workers.on_device import OnDevice
-from workers.outbox import Outbox
-from workers.presence import Meter
-from workers.queue_view import QueueView, named_chunk
+from workers.meter import Meter
+from workers.process.tasks import make_app
 from workers.reconciler import AWAIT_S, REQUEUES_PER_ROUND, UNSEEN_ROUNDS, Reconciler
 from workers.runs import Runs
-from workers.samplers import Load, Samplers
+from workers.samplers.samplers import Load, Samplers
 from workers.settings import Device, WorkerSettings
-from workers.suspects import BREAKS, LIMIT, Suspects
-from workers.tally import REFUSALS_EACH, REFUSED_FOR_S, Tally
-from workers.tasks import make_app
-from workers.whereabouts import LOOKS_APART_S, MISSING_S, Whereabouts
 
 
 @dataclass

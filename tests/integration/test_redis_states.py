@@ -11,7 +11,7 @@ import pytest
 
 from ddim_core.errors import BrokerError
 from producer.broker import Broker
-from producer.embedded import redis_server as redis_executable
+from producer.local.fleet import redis_server as redis_executable
 from tests.integration.fleet_command import Done, FleetCommand
 from tools import servers
 from tools.servers import RedisServer, free_port

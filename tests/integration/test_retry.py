@@ -19,14 +19,15 @@ from ddim_core.storage.changes import add_change
 from ddim_core.storage.commits import Commits
 from ddim_core.storage.objects import ObjectStore
 from ddim_core.storage.run_folder import MANIFEST, RunFolder, part_path, shard_path
-from producer import Client, failures
+from producer import Client
+from producer.runs import failures
 from producer.verify import RunCheck
 from tests.integration.fleet_command import FleetCommand, started
 from tests.integration.test_reconciler import Bench
 from tests.integration.worker_host import PATIENCE_S, Workers, plan_run, wait_for
 from tests.unit.workers.samples import picture
 from tools.servers import RedisServer
-from workers.suspects import LIMIT
+from workers.coordination.suspects import LIMIT
 
 StartWorkers = Callable[..., Workers]
 BAD = ("bad 1", "bad 5")

@@ -25,7 +25,7 @@ from tests.integration.worker_host import (
     wait_for,
 )
 from tools.servers import RedisServer
-from workers.suspects import LIMIT
+from workers.coordination.suspects import LIMIT
 
 pytestmark = pytest.mark.slow
 

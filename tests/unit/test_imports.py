@@ -62,5 +62,5 @@ def test_help_waits_for_no_library() -> None:
 def test_the_workers_are_not_imported_by_the_producer() -> None:
     """They meet in the core alone."""
     assert workers.__name__ not in loaded(
-        "import producer.commands.run, producer.doctor, producer.commands.worker", ("workers",)
+        "import producer.commands.run, producer.local.doctor, producer.commands.worker", ("workers",)
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ddim_core.schedule import ScheduleConfig
-from producer.model import Model
+from producer.requests.model import Model
 
 WriteFile = Callable[[str, str | bytes], str]
 

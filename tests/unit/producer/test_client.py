@@ -10,10 +10,11 @@ import pytest
 from ddim_core.contracts.plan import RunPlan
 from ddim_core.errors import BrokerError, StorageError
 from ddim_core.storage.run_folder import RunFolder
-from producer import client, progress
+from producer import client
 from producer.broker import Broker
 from producer.client import Client, Run
-from tests.unit.producer.runs import finish, written_run
+from producer.runs import progress
+from tests.unit.producer.written_runs import finish, written_run
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_requests_from_python_may_stand_for_many(tmp_path: Path, monkeypatch: py
     """As lines of a file may; lists of the run serve all of them."""
     monkeypatch.setattr(Broker, "ping", lambda broker: None)
     monkeypatch.setattr(Broker, "workers", lambda broker: [])
-    monkeypatch.setattr("producer.submission.enqueue", lambda folder, plan, broker: plan.chunk_count)
+    monkeypatch.setattr("producer.runs.submission.enqueue", lambda folder, plan, broker: plan.chunk_count)
     requests = [{"prompt": "a {colour} star", "sweep": {"seed": [1, 2]}}, {"prompt": "a {{circle}}"}]
     run = Client().submit(requests, out=str(tmp_path / "out"), lists={"colour": ["red", "blue"]}, results=True)
     folder = RunFolder(run.url)

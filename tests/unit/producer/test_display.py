@@ -11,9 +11,11 @@ import pytest
 from rich.console import Console
 
 from ddim_core.errors import StorageError
-from producer import display, progress
-from producer.display import counted, duration, exit_code, follow, shown, status_table, summary
-from producer.progress import RunStatus
+from producer import display
+from producer.display import exit_code, follow, status_table, summary
+from producer.runs import progress
+from producer.runs.progress import RunStatus
+from producer.words import counted, duration, shown
 
 QUEUED = RunStatus(
     run_url="file:///data/run",

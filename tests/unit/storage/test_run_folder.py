@@ -25,7 +25,7 @@ from ddim_core.storage.run_folder import (
     shard_path,
     stats_path,
 )
-from producer.failures import failed_images
+from producer.runs.failures import failed_images
 from tests.unit.storage.runs import SmallRun, small_chunks, small_plan, write_run
 
 RUN = SmallRun(

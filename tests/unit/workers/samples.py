@@ -10,8 +10,8 @@ import numpy as np
 from ddim_core.contracts.plan import ChunkItem, ModelRef, PlannedRequest, RunPlan, chunk_items
 from ddim_core.contracts.request import Request
 from ddim_core.contracts.sample import BatchShape, Counters, SampledImage, SampleSpec
-from workers.records import RecordMaker
-from workers.samplers import LoadedSampler, SamplerFacts
+from workers.chunks.records import RecordMaker
+from workers.samplers.samplers import LoadedSampler, SamplerFacts
 
 FACTS = SamplerFacts(device_kind="cpu", device="cpu:0", slots=2, dtype="float32", versions="{}")
 

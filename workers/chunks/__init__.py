@@ -1,0 +1,1 @@
+"""One chunk, from its message to its part in the store."""

@@ -1,0 +1,1 @@
+"""Which devices a host has, which of them are served, and how they are."""

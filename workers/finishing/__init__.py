@@ -1,0 +1,1 @@
+"""The last chunk is in: what a finished run holds beside its images."""

@@ -1,0 +1,1 @@
+"""One worker process: its start, its tasks, what it tells of itself, its end."""

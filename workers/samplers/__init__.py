@@ -1,0 +1,1 @@
+"""Checkpoints on this host, and the samplers that make images from them."""
