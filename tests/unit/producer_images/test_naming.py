@@ -118,5 +118,5 @@ def test_a_name_may_be_a_number_as_custom_ids_may_be(written: Written) -> None:
     assert chosen(folder, [7]).keys == chosen(folder, [np.int64(7)]).keys == chosen(folder, "7").keys  # type: ignore[list-item]
     assert len(chosen(folder, "7").keys) == 2
     for wrong in (None, 7.5, b"7"):
-        with pytest.raises(InputError, match="^a KEY must be a text or a whole number, got "):
+        with pytest.raises(InputError, match=r"^a KEY must be a text or a whole number, got "):
             chosen(folder, [wrong])  # type: ignore[list-item]
