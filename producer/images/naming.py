@@ -17,6 +17,7 @@ from ddim_core.errors import InputError, StorageError
 from ddim_core.storage.reading import read_ahead
 from ddim_core.storage.run_folder import RunFolder, part_path, read_part
 from producer.requests.messages import got
+from producer.requests.values import plain_value
 
 By: TypeAlias = Literal["key", "custom_id"]
 """What names are, where both could be meant."""
@@ -68,13 +69,21 @@ def chosen(folder: RunFolder, names: Sequence[str], by: By | None = None) -> Cho
         StorageError: The store failed, or a part is damaged.
     """
     search = _Search(folder, by)
-    for name in sorted(set(names)):
+    for name in sorted(set(map(_text_of, [names] if isinstance(names, str) else names))):
         if by == "custom_id" or not search.take_key(name):
             search.ids[name] = _Id()
     if search.ids:
         search.take_ids()
     search.check()
     return search.choice
+
+
+def _text_of(name: object) -> str:
+    """Return a name as rows have it: whole numbers, NumPy's too, are taken as a ``custom_id`` and become text there."""
+    plain = plain_value(name)
+    if type(plain) not in (str, int):
+        raise InputError(f"a KEY must be a text or a whole number, got {got(name)}")
+    return str(plain)
 
 
 class _Search:

@@ -19,7 +19,8 @@ NO_LINE_END = re.compile("[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 """What Python and editors end lines at, and no format of ours does."""
 
 _BOM = b"\xef\xbb\xbf"
-_CONVERT = "convert the file from the encoding in which it was saved (iconv -f ENCODING -t UTF-8)"
+CONVERT = "convert the file from the encoding in which it was saved (iconv -f ENCODING -t UTF-8)"
+"""What to do about a text in an encoding that nothing tells."""
 
 
 @contextmanager
@@ -91,10 +92,10 @@ def decoded(source: str, lines: Lines) -> Iterator[tuple[int, str | Fault]]:
             text = line.decode()
         except UnicodeDecodeError as exc:
             got = f"byte 0x{line[exc.start]:02x} at column {exc.start + 1}"
-            yield number, Fault(source, number, None, f"the line must be UTF-8 text, got {got}; {_CONVERT}")
+            yield number, Fault(source, number, None, f"the line must be UTF-8 text, got {got}; {CONVERT}")
             continue
         if "\0" in text:
             got = f"NUL at column {text.index(chr(0)) + 1}"
-            yield number, Fault(source, number, None, f"the line must be text, got {got}; {_CONVERT}")
+            yield number, Fault(source, number, None, f"the line must be text, got {got}; {CONVERT}")
         else:
             yield number, text

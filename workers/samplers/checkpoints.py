@@ -64,7 +64,7 @@ class Checkpoints:
         if not found and faults:
             raise faults[0]
         if not found:
-            places = ", ".join(str(folder) for folder in self._folders) or "no folder given by --models"
+            places = ", ".join(str(folder) for folder in self._folders) or "--models, which names no folder"
             rule = f"must be packaged ({', '.join(PACKAGED)}) or below --models"
             raise CheckpointError(f"checkpoint {model.name} {rule}, got none in {places}")
         raise CheckpointError(

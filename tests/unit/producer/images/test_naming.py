@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,3 +110,13 @@ def test_no_name_brings_anything_but_images_or_one_fault(run_of_six: RunFolder, 
 def run_of_six(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run that no test changes."""
     return write_run(str(tmp_path_factory.mktemp("run")), NamedRun(prompts=("a red square",) * len(IDS)))
+
+
+def test_a_name_may_be_a_number_as_custom_ids_may_be(written: Written) -> None:
+    """And one name is no list of its letters."""
+    folder = written(ids=("7", "b", "c", "d", "e", "f"))
+    assert chosen(folder, [7]).keys == chosen(folder, [np.int64(7)]).keys == chosen(folder, "7").keys  # type: ignore[list-item]
+    assert len(chosen(folder, "7").keys) == 2
+    for wrong in (None, 7.5, b"7"):
+        with pytest.raises(InputError, match=r"^a KEY must be a text or a whole number, got "):
+            chosen(folder, [wrong])  # type: ignore[list-item]

@@ -312,6 +312,19 @@ def test_standard_input_that_is_no_file_is_refused(tmp_path: Path, monkeypatch: 
         list(read_rows("-"))
 
 
+def test_lists_are_read_in_the_encodings_of_requests(tmp_path: Path) -> None:
+    """With a mark, and never by a guess."""
+    path, text = tmp_path / "lists.json", '{"colour": ["rosé", "blue"]}'
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        path.write_bytes(text.encode(encoding))
+        assert read_lists(str(path)) == {"colour": ["rosé", "blue"]}
+    refused = {"utf-16-le": "UTF-16LE without one; save", "latin-1": r"byte 0xe9 at offset 16 .* \(iconv -f ENCODING"}
+    for encoding, rule in refused.items():
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(InputError, match=f"^the lists .*{rule}"):
+            read_lists(str(path))
+
+
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
