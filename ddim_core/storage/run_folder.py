@@ -118,7 +118,9 @@ def read_part(data: bytes, columns: list[str] | None = None) -> pa.Table:
         _check_schema(file.schema_arrow, lacking)
         if lacking:
             return _read_older(file, columns or RECORD_SCHEMA.names, lacking)
-        return file.read(columns, use_threads=False)  # threads take longer to start than a part to read
+        table = file.read(columns, use_threads=False)  # threads take longer to start than a part to read
+        table.validate(full=True)  # of damaged texts, too, which otherwise fail where somebody reads them
+        return table
     except OSError as exc:  # pyarrow's word for some damages, though the bytes are in memory
         raise pa.ArrowInvalid(" ".join(str(exc).split())) from exc
 
@@ -127,6 +129,7 @@ def _read_older(file: pq.ParquetFile, columns: list[str], lacking: Collection[st
     """Return the columns of a part that lacks some; those rows have the defaults, and of failures the class's code."""
     there = {*columns, _CLASS} - set(lacking)
     table = file.read([name for name in file.schema_arrow.names if name in there], use_threads=False)
+    table.validate(full=True)
     for name in lacking:
         values = [_DEFAULTS[name]] * table.num_rows
         if name == _CODE:

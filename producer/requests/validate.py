@@ -101,6 +101,8 @@ class RequestChecker:
         fields = self._merged(row)
         faults += [row.fault(*fault) for fault in take_out_texts(fields)]
         faults += [row.fault(*fault) for fault in in_one_form(fields, typed=row.typed)]
+        if faults:  # what was taken out of the row for its fault must not be missed as well
+            fields = {**self._defaults, **fields}
         faults += [row.fault(*fault) for fault in fill_in(fields, self._model)]
         try:
             request = Request.model_validate({"custom_id": custom_id, **fields}, strict=row.typed)

@@ -226,3 +226,15 @@ def test_a_part_from_before_there_were_codes_is_read_with_those_of_its_classes(f
     assert read_part(sink.getvalue(), ["status"]).column_names == ["status"]
     folder.store.put(part_path(2), sink.getvalue())
     assert [image.error_code for image in failed_images(folder)] == ["not_finite"]
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["this version", "an earlier one"])
+def test_a_part_whose_texts_are_damaged_is_no_part(folder: RunFolder, older: bool) -> None:
+    """Parquet has no checksum by default; a text that is no UTF-8 must not wait for the one who reads it."""
+    table = read_part(folder.store.get(part_path(0)))
+    damaged = pa.array([b"\xe5 square"] * table.num_rows, pa.binary()).view(pa.string())
+    table = table.set_column(table.schema.get_field_index("prompt"), table.schema.field("prompt"), damaged)
+    sink = io.BytesIO()
+    pq.write_table(table.drop_columns(["windows"]) if older else table, sink)
+    with pytest.raises(pa.ArrowInvalid, match="UTF8"):
+        decode_part(sink.getvalue())

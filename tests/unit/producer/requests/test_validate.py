@@ -197,3 +197,10 @@ def test_an_input_of_faults_alone_is_not_called_empty(model: Model) -> None:
     """The faults are what to mend."""
     with pytest.raises(RequestFaults):
         list(checked([Fault("p", 1, None, "x")], RequestChecker(model, {}), "p"))
+
+
+@pytest.mark.parametrize("name", ["height", "width", "num_inference_steps", "seed", "guidance_scale"])
+def test_a_number_that_lost_its_digits_is_one_fault_of_its_field(model: Model, name: str) -> None:
+    """What is taken out of a row for its fault leaves nothing else to be missed or guessed."""
+    (fault,) = faults_of(model, {"prompt": "a", name: 1e308})
+    assert f": {name} must be " in fault
