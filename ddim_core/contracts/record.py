@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, cast
 
 import pyarrow as pa
@@ -136,9 +137,11 @@ def record_from_row(row: Mapping[str, Any]) -> Record:
     """Return the record that a row of a manifest part holds.
 
     Raises:
-        ArrowInvalid: Its metadata is no JSON object.
+        ArrowInvalid: Its metadata, scheduler or versions are no JSON object.
     """
-    return Record(**{**row, "metadata": _metadata_in(row["metadata"])})
+    for name in ("scheduler", "versions"):
+        _check_object(name, row[name])
+    return Record(**{**row, "metadata": _object_in("metadata", row["metadata"])})
 
 
 def column_of(records: Iterable[Record], name: str) -> list[Any]:
@@ -162,14 +165,20 @@ def metadata_text(metadata: Mapping[str, str]) -> str:
     return json.dumps(dict(metadata), ensure_ascii=False, sort_keys=True)
 
 
-def _metadata_in(text: str) -> dict[str, str]:
+@lru_cache(maxsize=1024)
+def _check_object(column: str, text: str) -> None:
+    """Make sure that a text is a JSON object; a million rows share a few."""
+    _object_in(column, text)
+
+
+def _object_in(column: str, text: str) -> dict[str, Any]:
     try:
-        metadata = json.loads(text)
+        found = json.loads(text)
     except (ValueError, RecursionError):
-        metadata = None
-    if not isinstance(metadata, dict):
-        raise pa.ArrowInvalid(f"column metadata must be a JSON object, got {text!r:.80}")
-    return metadata
+        found = None
+    if not isinstance(found, dict):
+        raise pa.ArrowInvalid(f"column {column} must be a JSON object, got {text!r:.80}")
+    return found
 
 
 def encoding_of(record: Record) -> ImageEncoding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields, replace
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -135,9 +136,10 @@ def test_metadata_that_is_no_mapping_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^metadata must be a mapping, got '{}'$"):
         column_of([replace(FAILURE, metadata="{}")], "metadata")
     (row,) = written([FAILURE]).to_pylist()
-    for text in ("", "[]", "nul", "[" * 100_000):
-        with pytest.raises(pa.ArrowInvalid, match=r"^column metadata must be a JSON object, got '"):
-            record_from_row({**row, "metadata": text})
+    damaged = ("", "[]", "nul", '{"a": "\x07"}', "[" * 100_000)
+    for name, text in product(("metadata", "scheduler", "versions"), damaged):
+        with pytest.raises(pa.ArrowInvalid, match=f"^column {name} must be a JSON object, got '"):
+            record_from_row({**row, name: text})
 
 
 @pytest.mark.parametrize(
